@@ -1,0 +1,1 @@
+"""Keep secrets at rest, hand finished credentials out."""

@@ -1,0 +1,1 @@
+"""Who you are: OpenID Connect sign-in, or a token that is already there."""
