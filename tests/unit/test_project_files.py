@@ -16,7 +16,7 @@ def test_a_lock_file_pins_hashes_and_names_no_index(lock: Path) -> None:
     text = lock.read_text()
     assert "http" not in text
     assert "index-url" not in text
-    blocks = re.findall(r"^[a-z0-9][^\n]*(?:\\\n[^\n]*)*", text, flags=re.MULTILINE)
+    blocks = re.findall(r"^[a-z0-9](?:[^\n]*\\\n)*[^\n]*", text, flags=re.MULTILINE)
     assert len(blocks) > 10
     for block in blocks:
         assert re.match(r"[a-z0-9._\[\]-]+==", block), block.splitlines()[0]
@@ -53,7 +53,7 @@ def test_the_project_names_no_registry_host() -> None:
     found = [
         f"{path.name}: {host}"
         for path in files
-        if path.is_file() and path.suffix not in {".png"}
+        if path.is_file() and path.suffix != ".png"
         for host in hosts
         if host in path.read_text(encoding="utf-8", errors="replace")
     ]
