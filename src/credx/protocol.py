@@ -7,6 +7,7 @@ field exists once. Nothing here does I/O or decides anything.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -281,6 +282,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
             object_pairs_hook=_no_twins,
             parse_constant=_no_constant,
             parse_int=_bounded_int,
+            parse_float=_bounded_float,
         )
     except (ValueError, RecursionError) as exc:
         raise Refusal("invalid_request", "the body is not a JSON object") from exc
@@ -306,6 +308,13 @@ def _bounded_int(digits: str) -> int:
     return int(digits)
 
 
+def _bounded_float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("number too large")
+    return number
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepUp:
     """403 ``insufficient_authorization``: which factors would do, and the session to prove them in.
@@ -322,22 +331,26 @@ class StepUp:
     retry: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        body: dict[str, Any] = {
             "error": "insufficient_authorization",
             "error_description": self.retry or "a second factor is needed",
             "auth_session": self.auth_session.reveal(),
             "expires_in": self.expires_in,
             "factors": [dict(f) for f in self.factors],
         }
+        if self.retry is not None:
+            body["retry"] = True  # the description says why
+        return body
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> StepUp:
+        """Raises ``AttributeError``, ``KeyError``, ``TypeError`` or ``ValueError`` on an answer of another shape."""
         factors = tuple({k: str(v) for k, v in f.items()} for f in body["factors"])
         return cls(
             auth_session=Secret(str(body["auth_session"])),
             expires_in=int(body["expires_in"]),
             factors=factors,
-            retry=None,
+            retry=str(body["error_description"]) if body.get("retry") is True else None,
         )
 
 
