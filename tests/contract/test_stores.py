@@ -1,0 +1,311 @@
+"""One suite over every backend of ``Store``."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from credx.broker.stores import Check, ConflictError, Delete, Item, Key, Put, StoreUnavailableError
+from credx.broker.stores.memory import MemoryStore
+from credx.broker.stores.rules import MAX_VALUE, MAX_WRITES
+from credx.broker.stores.sqlite import SqliteStore
+from credx.model import Secret
+
+NOW = 1_800_000_000.0
+A, B = Key("user#a", "profile"), Key("user#a", "factor#1")
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request, tmp_path):
+    opened = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "store.db")
+    yield opened
+    opened.close()
+
+
+def put(key, value=None, *, expected=None, expires_at=None):
+    return Put(key=key, value=value or {"v": 1}, expected=expected, expires_at=expires_at)
+
+
+def test_what_was_put_is_got(store):
+    value = {"text": "é\u202e\ud800\n", "n": 2**53, "list": [1, None, True], "deep": {"x": 1.5}}
+    store.apply([put(A, value, expected=0, expires_at=int(NOW) + 5)], now=NOW)
+    item = store.get(A, now=NOW)
+    assert item == Item(key=A, value=value, version=item.version, expires_at=int(NOW) + 5)
+    assert item.version >= 1
+
+
+def test_nothing_is_none(store):
+    assert store.get(A, now=NOW) is None
+    assert list(store.query("user#a", now=NOW)) == []
+
+
+def test_a_later_change_of_the_callers_mapping_changes_nothing(store):
+    value = {"list": [1]}
+    store.apply([put(A, value)], now=NOW)
+    value["list"].append(2)
+    store.get(A, now=NOW).value["list"].append(3)
+    assert store.get(A, now=NOW).value == {"list": [1]}
+
+
+def test_query_is_one_partition_by_prefix_in_order_and_limited(store):
+    keys = ["b#2", "b#10", "b", "a#1", "b~", "c#1", "b#1"]
+    store.apply([put(Key("p", sort)) for sort in keys], now=NOW)
+    store.apply([put(Key("p2", "b#0")), put(Key("o", "b#0"))], now=NOW)
+    assert [item.key.sort for item in store.query("p", "b#", now=NOW)] == ["b#1", "b#10", "b#2"]
+    assert [item.key.sort for item in store.query("p", "b#", now=NOW, limit=2)] == ["b#1", "b#10"]
+    assert [item.key.sort for item in store.query("p", now=NOW)] == sorted(keys)
+
+
+@pytest.mark.parametrize("mark", ["%", "_", "*", "?", "["])
+def test_a_prefix_is_no_pattern(store, mark):
+    store.apply([put(Key("p", "abc")), put(Key("p", mark + "bc"))], now=NOW)
+    assert [item.key.sort for item in store.query("p", mark, now=NOW)] == [mark + "bc"]
+
+
+class TestExpectations:
+    def test_zero_means_must_not_exist(self, store):
+        store.apply([put(A, expected=0)], now=NOW)
+        with pytest.raises(ConflictError):
+            store.apply([put(A, {"v": 2}, expected=0)], now=NOW)
+        assert store.get(A, now=NOW).value == {"v": 1}
+
+    def test_a_version_must_still_be_that_one(self, store):
+        store.apply([put(A)], now=NOW)
+        read = store.get(A, now=NOW)
+        store.apply([put(A, {"v": 2}, expected=read.version)], now=NOW)
+        for write in (
+            put(A, expected=read.version),
+            Delete(key=A, expected=read.version),
+            Check(key=A, expected=read.version),
+        ):
+            with pytest.raises(ConflictError):
+                store.apply([write], now=NOW)
+        assert store.get(A, now=NOW).value == {"v": 2}
+
+    def test_none_means_either(self, store):
+        store.apply([Delete(key=A, expected=None)], now=NOW)
+        store.apply([put(A)], now=NOW)
+        store.apply([put(A, {"v": 2})], now=NOW)
+        store.apply([Delete(key=A, expected=None)], now=NOW)
+        assert store.get(A, now=NOW) is None
+
+    def test_one_conflict_and_nothing_is_written(self, store):
+        store.apply([put(A)], now=NOW)
+        writes = [put(B), Delete(key=A, expected=None), Check(key=Key("p", "s"), expected=7)]
+        with pytest.raises(ConflictError):
+            store.apply(writes, now=NOW)
+        assert store.get(A, now=NOW) is not None
+        assert store.get(B, now=NOW) is None
+
+    def test_a_check_writes_nothing(self, store):
+        store.apply([put(A)], now=NOW)
+        before = store.get(A, now=NOW)
+        store.apply(
+            [Check(key=A, expected=before.version), Check(key=B, expected=0), put(Key("p", "s"))], now=NOW
+        )
+        assert store.get(A, now=NOW) == before
+        assert store.get(B, now=NOW) is None
+
+    @pytest.mark.parametrize("how", ["delete", "expire", "replace"])
+    def test_a_version_never_comes_back(self, store, how):
+        """ABA: a stale ``expected`` must not meet a new item of the same name."""
+        store.apply([put(A, expires_at=int(NOW) + 1)], now=NOW)
+        stale = store.get(A, now=NOW).version
+        seen = {stale}
+        later = NOW
+        for _ in range(5):
+            if how == "delete":
+                store.apply([Delete(key=A, expected=None)], now=later)
+            if how == "expire":
+                later += 10_000  # past any grace: the sweep has removed it
+                store.apply([put(B)], now=later)
+            store.apply([put(A, expires_at=int(later) + 1)], now=later)
+            version = store.get(A, now=later).version
+            assert version not in seen
+            seen.add(version)
+            with pytest.raises(ConflictError):
+                store.apply([Delete(key=A, expected=stale)], now=later)
+
+
+class TestExpiry:
+    def test_an_expired_item_is_absent_at_its_very_second(self, store):
+        store.apply([put(A, expires_at=int(NOW) + 10)], now=NOW)
+        version = store.get(A, now=NOW + 9.99).version
+        assert store.get(A, now=NOW + 10) is None
+        assert list(store.query("user#a", now=NOW + 10)) == []
+        with pytest.raises(ConflictError):
+            store.apply([Check(key=A, expected=version)], now=NOW + 10)
+        with pytest.raises(ConflictError):
+            store.apply([Delete(key=A, expected=version)], now=NOW + 10)
+
+    def test_zero_holds_on_an_expired_item(self, store):
+        store.apply([put(A, expires_at=int(NOW) + 10)], now=NOW)
+        store.apply([Check(key=A, expected=0)], now=NOW + 10)
+        store.apply([put(A, {"v": 2}, expected=0)], now=NOW + 10)
+        assert store.get(A, now=NOW + 10).value == {"v": 2}
+
+    def test_expired_items_do_not_count_against_the_limit(self, store):
+        store.apply([put(Key("p", f"{n}"), expires_at=int(NOW) + n) for n in range(5)], now=NOW - 10)
+        assert [item.key.sort for item in store.query("p", now=NOW + 2, limit=2)] == ["3", "4"]
+
+
+class TestFaultsOfTheProgram:
+    @pytest.mark.parametrize(
+        "writes",
+        [
+            [],
+            [put(Key("p", str(n))) for n in range(MAX_WRITES + 1)],
+            [put(A), Delete(key=A, expected=None)],
+            [Delete(key=A, expected=0)],
+            [put(A, expected=-1)],
+            [put(A, expires_at=2**64)],
+            [put(Key("", "s"))],
+            [put(Key("p", ""))],
+            [put(Key("p", "s\x7f"))],
+            [put(Key("p", "s\x00"))],
+            [put(Key("p", "é"))],
+            [put(Key("p", "s" * 513))],
+            [put(A, {"v": float("nan")})],
+            [put(A, {"v": "x" * MAX_VALUE})],
+        ],
+    )
+    def test_are_refused(self, store, writes):
+        with pytest.raises(ValueError):
+            store.apply(writes, now=NOW)
+
+    def test_a_secret_cannot_be_stored(self, store):
+        with pytest.raises(TypeError):
+            store.apply([put(A, {"otp": Secret("123456")})], now=NOW)
+
+    def test_a_key_to_read_is_held_to_the_same_bounds(self, store):
+        with pytest.raises(ValueError):
+            store.get(Key("p", "é"), now=NOW)
+        with pytest.raises(ValueError):
+            store.query("p", "\x7f", now=NOW)
+
+
+def test_a_closed_store_is_unavailable(store):
+    store.close()
+    with pytest.raises(StoreUnavailableError):
+        store.get(A, now=NOW)
+    with pytest.raises(StoreUnavailableError):
+        store.query("p", now=NOW)
+    with pytest.raises(StoreUnavailableError):
+        store.apply([put(A)], now=NOW)
+
+
+@pytest.mark.parametrize("one_use", ["claim", "take"])
+def test_of_64_threads_exactly_one_wins(store, one_use):
+    """``claim``: a used-marker that must not exist. ``take``: an item that must still be as it was read."""
+    store.apply([put(A)], now=NOW)
+    version = store.get(A, now=NOW).version
+    start = threading.Barrier(64)
+
+    def take(n):
+        own = put(Key("winner", str(n)))
+        start.wait()
+        try:
+            if one_use == "claim":
+                store.apply([put(B, {"by": n}, expected=0), own], now=NOW)
+            else:
+                store.apply([Delete(key=A, expected=version), own], now=NOW)
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(64) as pool:
+        won = sum(pool.map(take, range(64)))
+    assert won == 1
+    assert len(store.query("winner", now=NOW)) == 1
+
+
+KEYS = st.builds(Key, st.sampled_from(["p", "q"]), st.sampled_from(["a", "a#1", "a#2", "b"]))
+PICKS = st.sampled_from(["none", "zero", "now", "old"])
+
+
+class SameAsMemory(RuleBasedStateMachine):
+    """Whatever is asked of SQLite, memory gives the same answer."""
+
+    @initialize()
+    def open(self):
+        self.memory, self.sqlite, self.now = MemoryStore(), SqliteStore(self.path), NOW
+        for partition in "pq":
+            for item in self.sqlite.query(partition, now=0):
+                self.sqlite.apply([Delete(key=item.key, expected=None)], now=0)
+        self.history = {}
+
+    def teardown(self):
+        if hasattr(self, "sqlite"):
+            self.sqlite.close()
+
+    def write(self, pair, key, kind, pick, ttl):
+        def version(store):
+            item = store.get(key, now=self.now)
+            return item.version if item else 1
+
+        old = self.history.get(key)
+        expected = {
+            "none": (None, None), "zero": (0, 0), "old": old or (1, 1),
+            "now": (version(self.memory), version(self.sqlite)),
+        }[pick][pair]  # fmt: skip
+        if kind == "put":
+            expires_at = None if ttl is None else int(self.now) + ttl
+            return Put(key=key, value={"k": list(key), "t": ttl}, expected=expected, expires_at=expires_at)
+        if kind == "delete":
+            return Delete(key=key, expected=expected or None)
+        return Check(key=key, expected=expected or 0)
+
+    @rule(
+        asks=st.lists(
+            st.tuples(KEYS, st.sampled_from(["put", "delete", "check"]), PICKS, st.none() | st.integers(0, 50)),
+            min_size=1, max_size=4, unique_by=lambda ask: ask[0],
+        )
+    )  # fmt: skip
+    def apply(self, asks):
+        outcomes = []
+        writes = [[self.write(pair, *ask) for ask in asks] for pair in (0, 1)]
+        for store, batch in zip((self.memory, self.sqlite), writes, strict=True):
+            try:
+                outcomes.append(store.apply(batch, now=self.now))
+            except ConflictError:
+                outcomes.append("conflict")
+        assert outcomes[0] == outcomes[1]
+        for key, *_ in asks:
+            pair = [store.get(key, now=self.now) for store in (self.memory, self.sqlite)]
+            if all(pair):
+                self.history.setdefault(key, tuple(item.version for item in pair))
+
+    @rule(seconds=st.integers(1, 5000))
+    def wait(self, seconds):
+        self.now += seconds
+
+    @invariant()
+    def they_agree(self):
+        if not hasattr(self, "sqlite"):
+            return
+        for prefix in ("", "a", "a#"):
+            for partition in "pq":
+                memory, sqlite = (
+                    [
+                        (item.key, item.value, item.expires_at)
+                        for item in store.query(partition, prefix, now=self.now)
+                    ]
+                    for store in (self.memory, self.sqlite)
+                )
+                assert memory == sqlite
+
+
+def test_sqlite_is_the_same_as_memory(tmp_path):
+    from hypothesis.stateful import run_state_machine_as_test
+
+    machine = type("Machine", (SameAsMemory,), {"path": tmp_path / "store.db"})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=30, stateful_step_count=20, deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )  # fmt: skip

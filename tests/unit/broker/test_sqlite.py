@@ -1,0 +1,200 @@
+"""What only SQLite can get wrong: the file, several processes, a full disk."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from credx.broker.stores import Key, Put, StoreUnavailableError
+from credx.broker.stores.sqlite import APPLICATION_ID, SWEEP_GRACE, SWEEP_LIMIT, SqliteStore
+from credx.errors import ConfigError
+
+NOW = 1_800_000_000.0
+A = Key("user#a", "profile")
+PUT = Put(key=A, value={"v": 1}, expected=None)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "store.db"
+
+
+def test_it_is_durable_and_only_ours_whatever_the_umask(path):
+    for mask in (0o000, 0o777):
+        old = os.umask(mask)
+        try:
+            store = SqliteStore(path)
+            store.apply([PUT], now=NOW)
+            for file in path.parent.iterdir():
+                assert file.stat().st_mode & 0o777 == 0o600, file.name
+            store.close()
+            path.unlink()
+        finally:
+            os.umask(old)
+
+
+def test_the_next_process_reads_it(path):
+    first = SqliteStore(path)
+    first.apply([PUT], now=NOW)
+    first.close()
+    second = SqliteStore(path)
+    assert second.get(A, now=NOW).value == {"v": 1}
+    second.close()
+
+
+def test_wal_and_full_sync(path):
+    store = SqliteStore(path)
+    assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    store.close()
+
+
+def test_a_missing_directory_is_made_for_us_alone(tmp_path):
+    SqliteStore(tmp_path / "data" / "store.db").close()
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("statements", "says"),
+    [
+        (["CREATE TABLE t (x)"], "not a credx store"),
+        (["PRAGMA application_id = 7", "CREATE TABLE t (x)"], "not a credx store"),
+        ([f"PRAGMA application_id = {APPLICATION_ID}", "PRAGMA user_version = 2"], "has schema 2"),
+        (["PRAGMA user_version = 1"], "not a credx store"),
+    ],
+)
+def test_another_programs_or_a_newer_file_is_refused_and_left_alone(path, statements, says):
+    db = sqlite3.connect(path)
+    for statement in statements:
+        db.execute(statement)
+    db.close()
+    path.chmod(0o600)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=says):
+        SqliteStore(path)
+    assert path.read_bytes() == before
+
+
+def test_garbage_is_unavailable(path):
+    path.write_bytes(b"x" * 4096)
+    path.chmod(0o600)
+    with pytest.raises(StoreUnavailableError):
+        SqliteStore(path)
+
+
+def test_a_lock_held_too_long_is_unavailable_and_passes(path):
+    store = SqliteStore(path, busy_timeout=0.1)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailableError, match="locked"):
+        store.apply([PUT], now=NOW)
+    other.execute("ROLLBACK")
+    other.close()
+    store.apply([PUT], now=NOW)
+    store.close()
+
+
+def test_a_full_disk_is_unavailable_and_nothing_is_half_written(path):
+    store = SqliteStore(path)
+    store.apply([PUT], now=NOW)
+    store._db.execute(f"PRAGMA max_page_count = {store._db.execute('PRAGMA page_count').fetchone()[0]}")
+    big = [Put(key=Key("p", str(n)), value={"v": "x" * 5000}, expected=0) for n in range(5)]
+    with pytest.raises(StoreUnavailableError, match="full"):
+        store.apply(big, now=NOW)
+    store._db.execute("PRAGMA max_page_count = 100000")
+    assert list(store.query("p", now=NOW)) == []
+    store.apply(big, now=NOW)
+    assert len(store.query("p", now=NOW)) == 5
+    store.close()
+
+
+def test_a_read_only_store_is_unavailable(path):
+    store = SqliteStore(path)
+    store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreUnavailableError):
+        store.apply([PUT], now=NOW)
+    store.close()
+
+
+def test_a_value_that_is_no_json_is_unavailable(path):
+    store = SqliteStore(path)
+    store.apply([PUT], now=NOW)
+    for text in ("{", "[]"):
+        store._db.execute("UPDATE items SET value = ?", (text,))
+        with pytest.raises(StoreUnavailableError):
+            store.get(A, now=NOW)
+    store.close()
+
+
+def test_a_fork_may_not_use_the_parents_connection(path, monkeypatch):
+    store = SqliteStore(path)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    with pytest.raises(StoreUnavailableError):
+        store.get(A, now=NOW)
+    monkeypatch.undo()
+    store.close()
+
+
+def test_the_sweep_is_bounded_and_waits_for_the_grace(path):
+    store = SqliteStore(path)
+    short = [Put(key=Key("p", str(n)), value={}, expected=0, expires_at=int(NOW)) for n in range(50)]
+    store.apply(short, now=NOW - 1)
+
+    def left():
+        return store._db.execute("SELECT count(*) FROM items WHERE partition = 'p'").fetchone()[0]
+
+    store.apply([PUT], now=NOW + SWEEP_GRACE - 1)
+    assert left() == 50
+    for expected in (50 - SWEEP_LIMIT, 50 - 2 * SWEEP_LIMIT, 0):
+        store.apply([PUT], now=NOW + SWEEP_GRACE)
+        assert left() == expected
+    store.close()
+
+
+TAKE = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from credx.broker.stores import ConflictError, Delete, Key, Put
+from credx.broker.stores.sqlite import SqliteStore
+path, version, at = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+store = SqliteStore(path)
+time.sleep(max(0, at - time.time()))
+def take(n):
+    try:
+        store.apply([Delete(key=Key("once", "x"), expected=version), Put(key=Key("w", f"{n}"), value={}, expected=None)], now=0)
+    except ConflictError:
+        return 0
+    return 1
+with ThreadPoolExecutor(16) as pool:
+    print(sum(pool.map(take, range(16))))
+"""
+
+
+def test_of_four_processes_with_16_threads_each_exactly_one_wins(path):
+    store = SqliteStore(path)
+    store.apply([Put(key=Key("once", "x"), value={}, expected=0)], now=NOW)
+    version = store.get(Key("once", "x"), now=NOW).version
+    argv = [sys.executable, "-c", TAKE, str(path), str(version), str(time.time() + 1.5)]
+    running = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    won = [int(process.communicate(timeout=60)[0]) for process in running]
+    assert [process.returncode for process in running] == [0] * 4
+    assert sum(won) == 1
+    assert len(store.query("w", now=NOW)) == 1
+    store.close()
+
+
+def test_four_processes_may_start_on_nothing_at_once(path):
+    code = (
+        "import sys; from credx.broker.stores.sqlite import *\n"
+        "s = SqliteStore(sys.argv[1])\n"
+        "for n in range(10): s.apply([Put(key=Key(sys.argv[2], str(n)), value={}, expected=0)], now=0)"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, str(path), str(n)]) for n in range(4)]
+    assert [process.wait(60) for process in running] == [0] * 4
+    store = SqliteStore(path)
+    versions = [item.version for n in range(4) for item in store.query(str(n), now=0)]
+    assert len(versions) == len(set(versions)) == 40
+    store.close()
