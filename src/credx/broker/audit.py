@@ -1,8 +1,22 @@
-"""The audit trail: one hash chain per writer, in the store, written together with what it records."""
+"""The audit trail: one hash chain per writer, in the store, written together with what it records.
+
+Keys: ``audit / <writer>`` lists the writers; ``audit#<writer>`` holds ``head`` (the last sequence number and
+hash) and the records under their 20-digit sequence numbers. A writer is one start of one broker process, so
+two brokers on one store share no head and never wait for each other.
+
+Whoever can write to the store can rewrite a whole chain; the copies (``copy``) and the source identity in
+CloudTrail are what he cannot reach. A broken, shortened or gapped chain shows in ``verify``.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from credx.broker import audit_record
+from credx.broker.audit_record import GENESIS
+from credx.broker.security_log import SecurityLog
+from credx.broker.stores import ConflictError, Key, Put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,40 +24,109 @@ if TYPE_CHECKING:
     from credx.broker.handles import Rng
     from credx.broker.stores import Store, Write
 
-EVENTS = frozenset({
-    "granted", "issued", "failed", "refused", "enrolled", "removed", "invited", "logged_out",
-    "locked", "unlocked", "disabled", "enabled",
-})  # fmt: skip
+WRITERS: Final = "audit"
+PAGE: Final = 1000  # records that share all but the last three digits of their sequence number
+HEAD_RETRIES: Final = 3  # a head moves only by an answer that got lost, or by a fork of this process
+OWN_WRITES: Final = 3  # of the store's 100 per apply; the rest is the caller's
+
+_WRITER_ALPHABET: Final = "-0123456789abcdef"
+_WRITER_LENGTH: Final = 29
 
 
 class Broken(NamedTuple):
+    """The first record that does not hold. ``seq`` 0: the chain as a whole."""
+
     writer: str
     seq: int
     why: str
 
 
+class _Head(NamedTuple):
+    seq: int
+    hash: str
+
+
 def new_writer_id(now: float, rng: Rng) -> str:
-    """One per process start."""
-    raise NotImplementedError
+    """One per process start: 12 hex digits of milliseconds, so that ids sort by time, and 64 random bits."""
+    return f"{int(now * 1000):012x}-{rng(8).hex()}"
 
 
 class Audit:
+    """Args:
+    copy: receives every record once it is durable (stdout, a file). Its failure is logged, no more.
+    security_log: for requests that fail before their ID token is verified, see ``SecurityLog``.
+    """
+
     def __init__(
-        self, store: Store, writer_id: str, *, copy: Callable[[Mapping[str, Any]], None] | None = None
-    ) -> None: ...
+        self,
+        store: Store,
+        writer_id: str,
+        *,
+        copy: Callable[[Mapping[str, Any]], None] | None = None,
+        security_log: SecurityLog | None = None,
+    ) -> None:
+        if len(writer_id) != _WRITER_LENGTH or not set(writer_id) <= set(_WRITER_ALPHABET):
+            raise ValueError("a writer id comes from new_writer_id")
+        self.writer = writer_id
+        self.security_log = security_log or SecurityLog()
+        self._store = store
+        self._copy = copy
+        self._lock = threading.Lock()  # one link of the chain at a time
+        self._head: _Head | None = None  # None: unknown, ask the store
 
     def commit(self, writes: Sequence[Write], record: Mapping[str, Any], *, now: float) -> None:
         """The caller's writes, the record and the chain head in one ``Store.apply``.
 
         Raises:
             ConflictError: an expectation of the caller's writes did not hold; nothing was written.
-            StoreUnavailableError: issue nothing.
-            ValueError, TypeError: a record with an unknown field, a Secret or a value of another shape.
+            StoreUnavailableError: nothing may be issued. Whether it was written is not known.
+            ValueError, TypeError: the record has an unknown field, a Secret or a value out of bounds.
         """
-        raise NotImplementedError
+        fields = audit_record.checked(record)
+        with self._lock:
+            sealed = self._commit(writes, fields, now)
+        if self._copy is not None:
+            try:
+                self._copy(sealed)
+            except Exception as exc:  # noqa: BLE001 -- the record is durable; a copy may be any code
+                self.security_log("audit_copy_failed", error=type(exc).__name__, seq=sealed["seq"])
 
     def append(self, record: Mapping[str, Any], *, now: float) -> None:
-        raise NotImplementedError
+        """A record that stands alone."""
+        self.commit([], record, now=now)
+
+    def _commit(self, writes: Sequence[Write], fields: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+        for _ in range(HEAD_RETRIES):
+            head = self._head or self._stored_head(now)
+            self._head = None  # unknown until the store has answered
+            seq = head.seq + 1
+            record = audit_record.seal(fields, at=int(now), writer=self.writer, seq=seq, prev=head.hash)
+            try:
+                self._store.apply([*writes, *self._links(record)], now=now)
+            except ConflictError:
+                self._head = self._stored_head(now)
+                if self._head == head:
+                    raise  # the chain stands where we thought: it was the caller's expectation
+                continue
+            self._head = _Head(seq, record["hash"])
+            return record
+        raise ConflictError("the head of the audit chain keeps moving")
+
+    def _links(self, record: Mapping[str, Any]) -> list[Write]:
+        seq = record["seq"]
+        partition = _chain(self.writer)
+        links: list[Write] = [
+            # a link is never written twice: this is what finds out that the head has moved
+            Put(key=Key(partition, _sort(seq)), value=record, expected=0),
+            Put(key=Key(partition, "head"), value={"seq": seq, "hash": record["hash"]}, expected=None),
+        ]
+        if seq == 1:
+            links.append(Put(key=Key(WRITERS, self.writer), value={"at": record["at"]}, expected=None))
+        return links
+
+    def _stored_head(self, now: float) -> _Head:
+        item = self._store.get(Key(_chain(self.writer), "head"), now=now)
+        return _Head(0, GENESIS) if item is None else _Head(item.value["seq"], item.value["hash"])
 
     def read(
         self,
@@ -57,10 +140,88 @@ class Audit:
         since: float | None = None,
         until: float | None = None,
     ) -> Iterator[Mapping[str, Any]]:
-        raise NotImplementedError
+        """Records of all writers in order of (at, writer, seq), as they are in the store: see ``verify``.
+
+        ``user`` is the shown name or the user key; ``since <= at < until`` in seconds since 1970.
+        """
+        wanted = {"role": role, "issuance": issuance, "event": event, "access_key_id": access_key_id}
+        wanted = {name: value for name, value in wanted.items() if value is not None}
+
+        def matches(record: Mapping[str, Any]) -> bool:
+            return (
+                all(record.get(name) == value for name, value in wanted.items())
+                and (user is None or user in (record.get("user"), record.get("user_key")))
+                and (since is None or record.get("at", 0) >= since)
+                and (until is None or record.get("at", 0) < until)
+            )
+
+        found = [
+            (record.get("at", 0), writer, sort, record)
+            for writer in self._writers(now)
+            for sort, record in _records(self._store, writer, now)
+            if matches(record)
+        ]
+        return (record for *_, record in sorted(found, key=lambda entry: entry[:3]))
 
     def verify(self, now: float) -> Broken | None:
-        raise NotImplementedError
+        """Recompute every chain; the first record that does not hold, or None."""
+        return next(filter(None, (_verify(self._store, writer, now) for writer in self._writers(now))), None)
 
-    def security_log(self, event: str, **fields: object) -> None:
-        raise NotImplementedError
+    def _writers(self, now: float, prefix: str = "") -> Iterator[str]:
+        """All of them, however many: a full page is asked for again in parts."""
+        page = self._store.query(WRITERS, prefix, now=now, limit=PAGE)
+        if len(page) < PAGE:
+            yield from (item.key.sort for item in page)
+        else:
+            for letter in _WRITER_ALPHABET:
+                yield from self._writers(now, prefix + letter)
+
+
+def _verify(store: Store, writer: str, now: float) -> Broken | None:
+    seq, prev = 0, GENESIS
+    for sort, record in _records(store, writer, now):
+        seq += 1
+        if why := _fault(sort, record, writer=writer, seq=seq, prev=prev):
+            return Broken(writer, seq, why)
+        prev = record["hash"]
+    head = store.get(Key(_chain(writer), "head"), now=now)
+    if head is None:
+        return Broken(writer, 0, "the chain has no head")
+    if head.value.get("seq") != seq:
+        return Broken(writer, seq + 1, "records are missing from here on, or the head was set back")
+    if head.value.get("hash") != prev:
+        return Broken(writer, seq, "the head is of another record")
+    return None
+
+
+def _fault(sort: str, record: Mapping[str, Any], *, writer: str, seq: int, prev: str) -> str | None:
+    if sort != _sort(seq):
+        return "the record is missing"
+    if record.get("hash") != audit_record.digest(record):
+        return "the record was changed"
+    if record.get("writer") != writer or record.get("seq") != seq:
+        return "the record is of another place"
+    if record.get("prev") != prev:
+        return "the record does not follow the one before"
+    return None
+
+
+def _records(store: Store, writer: str, now: float) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(sort key, record), page by page up to the head; past it too, as long as pages hold something."""
+    head = store.get(Key(_chain(writer), "head"), now=now)
+    last = head.value.get("seq", 0) if head else 0
+    page = 0
+    while True:
+        items = store.query(_chain(writer), f"{page:017d}", now=now, limit=PAGE)
+        yield from ((item.key.sort, item.value) for item in items)
+        page += 1
+        if not items and page * PAGE > (last if isinstance(last, int) else 0):
+            return
+
+
+def _chain(writer: str) -> str:
+    return f"audit#{writer}"
+
+
+def _sort(seq: int) -> str:
+    return f"{seq:020d}"
