@@ -1,13 +1,43 @@
-"""The document of ``credential_process``."""
+"""The document that AWS SDKs read from a ``credential_process``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from credx.errors import CredxError
 
 if TYPE_CHECKING:
     from credx.model import AwsCredentials
 
+# Go and Ruby SDKs and awscrt take expired credentials as they come: the check has to be here.
+MIN_LEFT: Final = 300  # seconds; JS and Java refresh up to 5 minutes early
+
 
 def document(creds: AwsCredentials, now: float) -> bytes:
-    """One JSON document, Version 1. Raises CredxError for credentials with less than 5 minutes left."""
-    raise NotImplementedError
+    """Exactly one JSON document, Version 1, with a newline. To be written at once and alone on stdout.
+
+    Raises:
+        CredxError: less than ``MIN_LEFT`` seconds are left.
+    """
+    left = int(creds.expiration - now)
+    if left < MIN_LEFT:
+        raise CredxError(
+            f"the credentials expire in {max(left, 0)} s, too soon to hand out",
+            hint="set the clock if it is wrong, or ask for a longer session with --duration",
+        )
+    fields = {
+        "Version": 1,
+        "AccessKeyId": creds.access_key_id,
+        "SecretAccessKey": creds.secret_access_key.reveal(),
+        "SessionToken": creds.session_token.reveal(),
+        "Expiration": timestamp(creds.expiration),
+        "AccountId": creds.account_id,
+    }
+    return json.dumps(fields).encode() + b"\n"
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 with ``Z`` and whole seconds: what every SDK parses (the Rust SDK takes nothing else)."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,85 @@
+"""Finished credentials in the vault, one entry per different ask."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from credx.model import AwsCredentials, Secret
+
+if TYPE_CHECKING:
+    from credx.credentials.store import AnyVault, Entries
+    from credx.protocol import Ask
+
+PREFIX: Final = "aws:"
+
+
+def cache_name(broker: str, ask: Ask) -> str:
+    """One name per broker and ask. The reason is left out: it changes the record, not the credentials.
+
+    Everything else is in: a narrower ask must never be answered with what a wider one got (saml2aws #618
+    gave out another account's credentials).
+    """
+    parts = [
+        broker, ask.role, sorted(ask.resources), sorted(ask.scopes), ask.operation, ask.duration,
+    ]  # fmt: skip
+    return PREFIX + json.dumps(parts, separators=(",", ":"))
+
+
+def save(vault: AnyVault, name: str, creds: AwsCredentials, *, now: float) -> None:
+    """Keep ``creds`` under ``name`` and drop what has expired."""
+    value = {
+        "access_key_id": creds.access_key_id,
+        "secret_access_key": creds.secret_access_key.reveal(),
+        "session_token": creds.session_token.reveal(),
+        "expiration": creds.expiration,
+        "account_id": creds.account_id,
+        "region": creds.region,
+        "role_arn": creds.role_arn,
+    }
+
+    def change(entries: Entries) -> None:
+        for other in [n for n, v in entries.items() if n.startswith(PREFIX) and v["expiration"] <= now]:
+            del entries[other]
+        entries[name] = value
+
+    vault.update(change)
+
+
+def load(vault: AnyVault, name: str) -> AwsCredentials | None:
+    value = vault.get(name)
+    if value is None:
+        return None
+    return AwsCredentials(
+        **value
+        | {
+            "secret_access_key": Secret(value["secret_access_key"]),
+            "session_token": Secret(value["session_token"]),
+        }
+    )
+
+
+def usable(creds: AwsCredentials, now: float, min_left: float) -> bool:
+    """Whether at least ``min_left`` seconds are left."""
+    return creds.expiration - now >= min_left
+
+
+def listing(vault: AnyVault, broker: str, *, now: float) -> list[dict[str, Any]]:
+    """What is cached for this broker and has not expired, without the credentials themselves."""
+    found = []
+    for name in vault.names():
+        if not name.startswith(PREFIX) or (creds := load(vault, name)) is None:
+            continue
+        kept_broker, role, resources, scopes, operation, _duration = json.loads(name[len(PREFIX) :])
+        if kept_broker == broker and usable(creds, now, 1):
+            found.append(
+                {
+                    "role": role,
+                    "role_arn": creds.role_arn,
+                    "operation": operation,
+                    "scopes": scopes,
+                    "resources": resources,
+                    "expires_in": int(creds.expiration - now),
+                }
+            )
+    return found

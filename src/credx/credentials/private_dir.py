@@ -1,0 +1,168 @@
+"""A directory that holds secrets, and the only way files in it are opened.
+
+Nothing is followed and nothing is repaired: a directory or file that is a link, belongs to somebody else or
+is open to others is refused with a hint (CVE-2025-9810: a link in place of a lock file; granted #944, aws-cli
+#7369: credential files left at the umask's mercy). Files are made with their final mode, never changed by
+path afterwards, and replaced by rename only. That is what ``AWS_RESTRICT_FILE_PERMISSIONS`` asks for, always.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from credx.errors import ConfigError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DIR_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+
+_NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+_COMMON: Final = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_POSIX: Final = os.name == "posix"  # Windows has neither dirfds nor modes: the profile's ACL guards there
+
+
+class PrivateDir:
+    """``path`` is created (0700) when missing. Every method raises ``ConfigError`` as described above."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """The whole file, None when it is missing; at most ``limit + 1`` bytes."""
+        with self._opened() as folder:
+            # O_NONBLOCK: a FIFO in the file's place must not hang us before fstat refuses it
+            flags = os.O_RDONLY | _COMMON | getattr(os, "O_NONBLOCK", 0)
+            try:
+                fd = self._open(folder, name, flags)
+            except FileNotFoundError:
+                return None
+            with os.fdopen(fd, "rb") as file:
+                self._check(fd, name)
+                return file.read(limit + 1)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Put ``data`` in place of the file, durably, whole or not at all. Call it under ``locked``."""
+        fresh = f"{name}.new"  # one name is enough under the lock, and leaves no litter after a SIGKILL
+        with self._opened() as folder:
+            self._unlink(folder, fresh)
+            fd = self._open(folder, fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON)
+            try:
+                with os.fdopen(fd, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(fd)
+                if _POSIX:
+                    os.replace(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
+                    os.fsync(folder)
+                else:
+                    (self.path / fresh).replace(self.path / name)
+            except OSError as exc:
+                self._unlink(folder, fresh)
+                file = self.path / name
+                raise ConfigError(
+                    f"{file} cannot be written ({exc.strerror})", hint=f"df {self.path}"
+                ) from exc
+
+    def remove(self, name: str) -> None:
+        with self._opened() as folder:
+            self._unlink(folder, name)
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold the kernel's exclusive lock ``name``; it ends with the process, so no lock outlives a SIGKILL."""
+        with self._opened() as folder:
+            fd = self._open(folder, name, os.O_RDWR | os.O_CREAT | _COMMON)  # never truncated, never removed
+        try:
+            self._check(fd, name)
+            _lock(fd)
+            yield
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """A descriptor of the directory itself: what is checked is what is used."""
+        try:
+            self.path.parent.mkdir(mode=DIR_MODE, parents=True, exist_ok=True)
+            self.path.mkdir(mode=DIR_MODE)
+        except FileExistsError:
+            pass  # whatever is there is looked at below
+        except OSError as exc:
+            raise ConfigError(f"{self.path} cannot be made ({exc.strerror})", hint="set CREDX_HOME") from exc
+        if not _POSIX:
+            yield -1
+            return
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | _COMMON)
+        except OSError as exc:
+            raise ConfigError(
+                f"{self.path} is not a directory of its own", hint=f"remove the link {self.path}"
+            ) from exc
+        try:
+            self._own(os.fstat(fd), self.path, DIR_MODE)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _open(self, folder: int, name: str, flags: int) -> int:
+        try:
+            if _POSIX:
+                return os.open(name, flags, FILE_MODE, dir_fd=folder)
+            return os.open(self.path / name, flags, FILE_MODE)
+        except FileNotFoundError:
+            raise
+        except OSError as exc:
+            file = self.path / name
+            reason = "is a link" if file.is_symlink() else f"cannot be opened ({exc.strerror})"
+            raise ConfigError(f"{file} {reason}", hint=f"look at it, then remove {file}") from exc
+
+    def _check(self, fd: int, name: str) -> None:
+        file, found = self.path / name, os.fstat(fd)
+        # nlink 0: another process has just replaced the file that we hold open; its content is whole
+        if not stat.S_ISREG(found.st_mode) or (_POSIX and found.st_nlink > 1):
+            raise ConfigError(f"{file} is not a plain file of its own", hint=f"remove {file}")
+        if _POSIX:
+            self._own(found, file, FILE_MODE)
+
+    @staticmethod
+    def _own(found: os.stat_result, path: Path, mode: int) -> None:
+        if found.st_uid != os.geteuid():
+            raise ConfigError(f"{path} belongs to another user", hint=f"remove {path}, or set CREDX_HOME")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            raise ConfigError(f"{path} is open to other users", hint=f"chmod {mode:o} {path}")
+
+    def _unlink(self, folder: int, name: str) -> None:
+        try:
+            if _POSIX:
+                os.unlink(name, dir_fd=folder)
+            else:
+                (self.path / name).unlink()
+        except FileNotFoundError:
+            pass
+
+
+if sys.platform == "win32":
+
+    def _lock(fd: int) -> None:
+        while True:
+            try:
+                msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
+            except OSError:  # it gives up after ten tries of one second
+                continue
+            return
+else:
+
+    def _lock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX)
