@@ -1,0 +1,165 @@
+"""Everything of the command line that touches the outside, as values that can be replaced.
+
+The application is ``build(Edges())``; the sandbox and the tests build the same application over other
+edges. Nothing is opened before it is used: ``process`` with a cached answer opens the vault and no more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from credx.cli import terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from credx.config import Places, Settings
+    from credx.credentials.keystore import KeyStore
+    from credx.flow import Flow
+    from credx.http import Http
+    from credx.model import Secret
+
+
+def _system_keystore() -> KeyStore:
+    from credx.credentials.keystore import SystemKeyStore
+
+    return SystemKeyStore()
+
+
+def _hid_devices() -> Sequence[Any]:
+    from credx.factors.fido2 import hid_devices
+
+    return hid_devices()
+
+
+def _open_browser(url: str) -> bool:
+    import webbrowser
+
+    return webbrowser.open(url)
+
+
+def _write_stdout(data: bytes) -> None:
+    sys.stdout.flush()
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def _stdout_is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _replace_process(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Become ``command``: its exit code, its signals and its terminal are its own. Windows has no such call.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if sys.platform == "win32":
+        import subprocess
+
+        return subprocess.run(list(command), env=dict(environ), check=False).returncode
+    import signal
+
+    # Python ignores these two, and ignored signals survive execve: `exec -- sh -c "yes | head"` would hang on
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    return os.execvpe(command[0], list(command), dict(environ))  # noqa: S606 -- an argv list, no shell
+
+
+@dataclass
+class Edges:
+    """The outside.
+
+    Attributes:
+        rng: that many random bytes. now: seconds since 1970.
+        keystore: where the vault's key is. devices: security keys that are plugged in.
+        totp_code: answers codes without a terminal; None outside the sandbox.
+        open_browser: shows a URL to the person; False where it cannot.
+        write: data to stdout, all of it in one call. is_terminal: stdout is one.
+        execute: become another program, or run it and give its exit code.
+    """
+
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    now: Callable[[], float] = time.time
+    rng: Callable[[int], bytes] = os.urandom
+    keystore: Callable[[], KeyStore] = _system_keystore
+    devices: Callable[[], Sequence[Any]] = _hid_devices
+    totp_code: Callable[[], Secret | None] | None = None
+    open_browser: Callable[[str], bool] = _open_browser
+    stdin: Any = field(default_factory=lambda: sys.stdin)
+    write: Callable[[bytes], None] = _write_stdout
+    is_terminal: Callable[[], bool] = _stdout_is_terminal
+    execute: Callable[[Sequence[str], Mapping[str, str]], int] = _replace_process
+    open_device: Callable[[], terminal.Device | None] = terminal.open_device
+    write_note: Callable[[str], None] = terminal.write_note
+    notes_visible: Callable[[], bool] = terminal.notes_visible
+    flow: Callable[[Settings, App], Flow] = lambda settings, app: app.new_flow(settings)
+
+
+class App:
+    """One run of the command line: what a command gets to work with (click's ``obj``)."""
+
+    def __init__(self, edges: Edges) -> None:
+        self.edges = edges
+        self.ui = terminal.Terminal(
+            environ=edges.environ,
+            open_device=edges.open_device,
+            write_note=edges.write_note,
+            notes_visible=edges.notes_visible,
+        )
+
+    @functools.cached_property
+    def places(self) -> Places:
+        from credx import config
+
+        return config.places(self.edges.environ)
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """Raises ``ConfigError`` with the hint ``credx init URL``."""
+        from credx import config
+
+        return config.load(self.places)
+
+    def http(self, ca_file: str | None) -> Http:
+        from credx.http import Http
+
+        return Http(ca_file=ca_file)
+
+    def flow(self, **overrides: Any) -> Flow:
+        """The client story over these edges; ``overrides`` replace single settings for this run."""
+        if self.ui.forbidden:
+            overrides["prompt"] = "auto"  # `prompt = "touch"` is about a missing terminal, not about a no
+        return self.edges.flow(dataclasses.replace(self.settings, **overrides), self)
+
+    def new_flow(self, settings: Settings) -> Flow:
+        from credx.credentials.store import open_vault
+        from credx.flow import Flow
+
+        edges = self.edges
+        return Flow(
+            settings=settings,
+            vault=open_vault(edges.keystore(), self.places.state_dir, note=self.ui.note),
+            http=self.http(settings.ca_file),
+            ui=self.ui,
+            devices=edges.devices,
+            totp_code=edges.totp_code,
+            open_browser=None if self.ui.forbidden else edges.open_browser,
+            now=edges.now,
+            rng=edges.rng,
+            environ=edges.environ,
+            stdin=edges.stdin,
+        )
+
+    def out(self, text: str) -> None:
+        """Data for stdout: once per command, after everything has worked."""
+        self.edges.write(text.encode("utf-8"))

@@ -1,0 +1,121 @@
+"""What people read: tables with rich where stdout is a terminal, plain aligned columns where it is not."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from credx.cli.options import spell
+from credx.ui import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PIPED_WIDTH: Final = 400  # columns; a pipe has no edge to fold at
+
+
+def to_json(value: object) -> str:
+    return json.dumps(value, indent=2, sort_keys=False, default=str) + "\n"
+
+
+def roles(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
+    table = _table("role", "account", "factor", "life", "target", "enforced by")
+    for role in found:
+        table.add_row(
+            _cell(role["name"], "bold"),
+            _cell(role["account"]),
+            _cell(" or ".join(role.get("factors", ()))),
+            _cell(spell(role["duration"])),
+            _cell(_wanted(role)),
+            _enforcement(role.get("enforcement")),
+        )
+        for scope in role.get("scopes", ()):
+            row = (_cell(f"  --scope {clean(scope['name'])}", "dim"), *[Text("")] * 4)
+            table.add_row(*row, _enforcement(scope.get("enforcement")))
+    return _render(table if found else Text("no role is open to you"), is_terminal)
+
+
+def _wanted(role: Mapping[str, Any]) -> str:
+    target = str(role.get("requires_target") or "")
+    wanted = {"True": "required", "False": "", "none": ""}.get(target, target)
+    return ", ".join(filter(None, (wanted, "reason" if role.get("requires_reason") is True else "")))
+
+
+def _enforcement(value: object) -> Text:
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value or "")
+    return _cell(text, "yellow" if "narrowing" in text else "green")
+
+
+def factors(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
+    table = _table("id", "kind", "name", "added", "last used")
+    for one in found:
+        table.add_row(
+            _cell(one["id"], "bold"),
+            _cell(one["kind"]),
+            _cell(one["name"]),
+            _cell(_day(one.get("created_at"))),
+            _cell(_day(one.get("last_used_at"))),
+        )
+    return _render(table if found else Text("you have no second factor yet"), is_terminal)
+
+
+def status(found: Mapping[str, Any], now: float, is_terminal: bool) -> str:
+    """``Flow.status`` for people."""
+    person = found.get("signed_in")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    if person:
+        left = float(person["expires_at"]) - now
+        life = f"for {spell(left)}" if left > 0 else "expired"
+        table.add_row(_cell("signed in", "bold"), _cell(person["user"]))
+        table.add_row(_cell("issuer", "bold"), _cell(person["issuer"]))
+        renews = ", renews itself" if person.get("renewable") else ""
+        table.add_row(_cell("ID token", "bold"), _cell(life + renews))
+    else:
+        table.add_row(_cell("signed in", "bold"), _cell("no; credx login", "yellow"))
+    kept = "in the vault" if found.get("persistent") else "nowhere: no keyring, every call issues anew"
+    table.add_row(_cell("kept", "bold"), _cell(kept))
+    label = "credentials"
+    for one in found.get("credentials", ()):
+        words = [str(one["role"]), *(f"--scope {scope}" for scope in one.get("scopes", ()))]
+        words += [f"--target {arn}" for arn in one.get("resources", ())]
+        shown = f"{' '.join(words)}  for {spell(one['expires_in'])}"
+        table.add_row(_cell(label, "bold"), _cell(shown))
+        label = ""
+    return _render(table, is_terminal)
+
+
+def _day(at: object) -> str:
+    if isinstance(at, (int, float)):
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
+    return str(at or "never")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _cell(value: object, style: str = "") -> Text:
+    # Text, never markup: a role called [red] is a role called [red]
+    return Text(clean(value), style=style)
+
+
+def _render(what: Table | Text, is_terminal: bool) -> str:
+    into = io.StringIO()
+    if is_terminal:
+        console = Console(file=into, force_terminal=True, highlight=False)
+    else:
+        if isinstance(what, Table):
+            what.box = None
+        console = Console(file=into, width=PIPED_WIDTH, no_color=True, force_terminal=False, highlight=False)
+    console.print(what)
+    return "\n".join(line.rstrip() for line in into.getvalue().splitlines()) + "\n"
