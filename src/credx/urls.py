@@ -36,6 +36,20 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def origin(url: str) -> str:
+    """``scheme://host[:port]`` of a permitted URL, without a port that is the scheme's own (RFC 6454 4).
+
+    Raises:
+        ValueError: the URL is not permitted.
+    """
+    parts = _parts(url)
+    if parts is None or parts.hostname is None or not permitted_url(url):
+        raise ValueError("not a permitted URL")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default = {"https": 443, "http": 80}[parts.scheme]
+    return f"{parts.scheme}://{host}" + ("" if parts.port in (None, default) else f":{parts.port}")
+
+
 def _parts(url: str) -> SplitResult | None:
     if len(url) > MAX_URL or not _PLAIN.fullmatch(url) or "\\" in url:
         return None  # urlsplit drops tabs and newlines silently; browsers read a backslash as a slash
@@ -51,3 +65,22 @@ def _parts(url: str) -> SplitResult | None:
     if not host or port == 0 or "@" in parts.netloc or "#" in url or parts.netloc.endswith(":"):
         return None
     return parts
+
+
+def origin(url: str) -> str:
+    """``scheme://host[:port]`` of a permitted URL, lower case and without the scheme's own port (RFC 6454 4).
+
+    Raises:
+        ValueError: the URL is not permitted.
+    """
+    parts = _parts(url)
+    if parts is None or not permitted_url(url):
+        raise ValueError("no permitted URL")
+    host = parts.hostname or ""
+    shown = f"[{host}]" if ":" in host else host
+    default = {"https": 443, "http": 80}[parts.scheme]
+    return (
+        f"{parts.scheme}://{shown}"
+        if parts.port in (None, default)
+        else f"{parts.scheme}://{shown}:{parts.port}"
+    )

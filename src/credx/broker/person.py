@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from credx.errors import Refusal
+from credx.jose import CLOCK_LEEWAY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,6 @@ MAX_USER: Final = 64  # characters of SourceIdentity and RoleSessionName (STS AP
 USER_HASH: Final = 8  # hex digits that keep two people with one readable name apart
 MAX_GROUPS: Final = 1000  # values of a groups claim; Entra stops at 200, a 16 KiB token holds no more
 IDP_MFA_MAX_AGE: Final = 300  # seconds since auth_time (design, enrolment)
-CLOCK_LEEWAY: Final = 60  # seconds that auth_time may lie ahead, as in credx.jose
 
 _NOT_IN_USER = re.compile(r"[^A-Za-z0-9_+=,.@-]+")  # what is left is STS's [\w+=,.@-]
 
