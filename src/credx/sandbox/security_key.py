@@ -10,19 +10,15 @@ Sections cited are those of CTAP 2.1.
 
 from __future__ import annotations
 
-import base64
-import json
 import secrets
 import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from enum import Enum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from fido2 import cbor
 from fido2.cose import ES256
@@ -31,7 +27,9 @@ from fido2.ctap2.base import Ctap2
 from fido2.hid import CAPABILITY, CTAPHID
 from fido2.webauthn import AttestedCredentialData, AuthenticatorData
 
-from credx.sandbox.files import locked, read_private, write_private
+from credx.sandbox.files import locked
+from credx.sandbox.key_finger import Finger, Prompt, Touch
+from credx.sandbox.key_memory import Credential, load, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,22 +45,6 @@ MAX_MESSAGE: Final = 7609  # bytes, the largest that CTAPHID carries (11.2.4)
 MAX_IDS_IN_LIST: Final = 16
 CREDENTIAL_ID_SIZE: Final = 32
 MAX_CREDENTIALS: Final = 100
-
-
-class Touch(Enum):
-    """What the finger does."""
-
-    GIVEN = "given"
-    REFUSED = "refused"
-    NEVER = "never"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prompt:
-    """What the finger is asked for. ``purpose``: ``register``, ``sign``, ``select`` or ``reset``."""
-
-    purpose: str
-    rp_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,46 +68,6 @@ class Faults:
     backed_up_only: bool = False
     bad_signature: bool = False
     user_handle: bytes | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Credential:
-    id: bytes
-    rp_id: str
-    user: Mapping[str, Any]
-    private_key: ec.EllipticCurvePrivateKey
-    counter: int
-    discoverable: bool
-
-    def to_json(self) -> dict[str, Any]:
-        der = self.private_key.private_bytes(
-            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return {
-            "id": _text(self.id),
-            "rp_id": self.rp_id,
-            "user": {**self.user, "id": _text(self.user["id"])},
-            "private_key": _text(der),
-            "counter": self.counter,
-            "discoverable": self.discoverable,
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Credential:
-        key = serialization.load_der_private_key(_bytes(value["private_key"]), password=None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise TypeError("the security key's file holds a key of another kind")
-        return cls(
-            id=_bytes(value["id"]),
-            rp_id=value["rp_id"],
-            user={**value["user"], "id": _bytes(value["user"]["id"])},
-            private_key=key,
-            counter=value["counter"],
-            discoverable=value["discoverable"],
-        )
-
-    def descriptor(self) -> dict[str, Any]:
-        return {"id": self.id, "type": "public-key"}
 
 
 class SoftwareKey(CtapDevice):
@@ -171,10 +113,7 @@ class SoftwareKey(CtapDevice):
 
     def credentials(self) -> tuple[Credential, ...]:
         """What is registered, the oldest first."""
-        content = read_private(self.path)
-        if content is None:
-            return ()
-        return tuple(Credential.from_json(value) for value in json.loads(content)["credentials"])
+        return load(self.path)
 
     def call(
         self,
@@ -189,14 +128,16 @@ class SoftwareKey(CtapDevice):
         if not self._busy.acquire(blocking=False):
             raise CtapError(ERR.CHANNEL_BUSY)
         try:
-            body = self._command(data, _Finger(self, event or threading.Event(), on_keepalive))
+            body = self._command(
+                data, Finger(self.touch, self._touch_timeout, event or threading.Event(), on_keepalive)
+            )
         except CtapError as error:
             return bytes([error.code])
         finally:
             self._busy.release()
         return b"\x00" + (b"" if body is None else cbor.encode(body))
 
-    def _command(self, data: bytes, finger: _Finger) -> dict[int, Any] | None:
+    def _command(self, data: bytes, finger: Finger) -> dict[int, Any] | None:
         if not data:
             raise CtapError(ERR.INVALID_LENGTH)
         pending, self._pending = self._pending, None  # 6.3: any other command ends the list
@@ -215,11 +156,11 @@ class SoftwareKey(CtapDevice):
             case Ctap2.CMD.RESET:
                 finger.wait(Prompt(purpose="reset"))
                 with locked(self.path):
-                    self._save(())
+                    save(self.path, ())
                 return None
         raise CtapError(ERR.INVALID_COMMAND)
 
-    def _make_credential(self, given: Mapping[int, Any], finger: _Finger) -> dict[int, Any]:
+    def _make_credential(self, given: Mapping[int, Any], finger: Finger) -> dict[int, Any]:
         """6.1.2, without the steps for PIN, enterprise attestation and extensions."""
         client_data_hash, rp, user, algorithms = given[1], given[2], given[3], given[4]
         options = given.get(7, {})
@@ -246,19 +187,19 @@ class SoftwareKey(CtapDevice):
             if any(c.id in excluded and c.rp_id == made.rp_id for c in known):
                 raise CtapError(ERR.CREDENTIAL_EXCLUDED)
             # 6.1.2 step 17: one discoverable credential for each user of a site
-            kept = [c for c in known if not (discoverable and _same_account(c, made))]
+            kept = [c for c in known if not (discoverable and c.discoverable and c.same_account(made))]
             if len(kept) >= MAX_CREDENTIALS:
                 raise CtapError(ERR.KEY_STORE_FULL)
-            self._save((*kept, made))
+            save(self.path, (*kept, made))
         public_key = ES256.from_cryptography_key(made.private_key.public_key())  # type: ignore[no-untyped-call]
         attested = AttestedCredentialData.create(AAGUID, made.id, public_key)
         auth_data = self._auth_data(made, verified=True, present=True, attested=bytes(attested))
         statement: dict[str, Any] = {}
         if self._attestation == "packed":
-            statement = {"alg": ES256.ALGORITHM, "sig": _sign(made, auth_data + client_data_hash)}
+            statement = {"alg": ES256.ALGORITHM, "sig": made.sign(auth_data + client_data_hash)}
         return {1: self._attestation, 2: auth_data, 3: statement}
 
-    def _get_assertion(self, given: Mapping[int, Any], finger: _Finger) -> dict[int, Any]:
+    def _get_assertion(self, given: Mapping[int, Any], finger: Finger) -> dict[int, Any]:
         """6.2.2, without the steps for PIN and extensions."""
         rp_id, client_data_hash, options = given[1], given[2], given.get(5, {})
         _no_pin(given.get(6), given.get(7))
@@ -298,7 +239,7 @@ class SoftwareKey(CtapDevice):
         if asked.present:  # looking whether a credential is here (up=False) signs nothing of worth
             credential = self._count(credential.id)
         auth_data = self._auth_data(credential, verified=asked.verified, present=asked.present)
-        signature = _sign(credential, auth_data + asked.client_data_hash)
+        signature = credential.sign(auth_data + asked.client_data_hash)
         if self.faults.bad_signature:
             signature = signature[:-1] + bytes([signature[-1] ^ 1])
         answer: dict[int, Any] = {1: credential.descriptor(), 2: auth_data, 3: signature}
@@ -320,7 +261,7 @@ class SoftwareKey(CtapDevice):
             }
             if not counted:
                 raise CtapError(ERR.NO_CREDENTIALS)  # another process has reset the key
-            self._save(tuple(counted.get(c.id, c) for c in known))
+            save(self.path, tuple(counted.get(c.id, c) for c in known))
         return counted[credential_id]
 
     def _auth_data(
@@ -339,10 +280,6 @@ class SoftwareKey(CtapDevice):
         data = AuthenticatorData.create(sha256(rp_id.encode()).digest(), flags, credential.counter, attested)
         return bytes(data)
 
-    def _save(self, credentials: tuple[Credential, ...]) -> None:
-        content = json.dumps({"version": 1, "credentials": [c.to_json() for c in credentials]}, indent=1)
-        write_private(self.path, content.encode())
-
 
 @dataclass(frozen=True)
 class _Pending:
@@ -354,29 +291,6 @@ class _Pending:
     verified: bool
     several: bool
     since: float
-
-
-@dataclass(frozen=True)
-class _Finger:
-    """The wait for a touch: keepalive, cancel, refusal and time limit."""
-
-    key: SoftwareKey
-    event: threading.Event
-    on_keepalive: Callable[[STATUS], None] | None
-
-    def wait(self, prompt: Prompt) -> None:
-        if self.event.is_set():
-            raise CtapError(ERR.KEEPALIVE_CANCEL)
-        if self.on_keepalive is not None:
-            self.on_keepalive(STATUS.UPNEEDED)
-        match self.key.touch(prompt):
-            case Touch.GIVEN:
-                return
-            case Touch.REFUSED:
-                raise CtapError(ERR.OPERATION_DENIED)
-            case Touch.NEVER:
-                cancelled = self.event.wait(self.key._touch_timeout)  # noqa: SLF001 -- two halves of one key
-                raise CtapError(ERR.KEEPALIVE_CANCEL if cancelled else ERR.USER_ACTION_TIMEOUT)
 
 
 _INFO: Final[dict[int, Any]] = {
@@ -409,19 +323,3 @@ def _parameters(data: bytes, *, required: tuple[int, ...]) -> Mapping[int, Any]:
 def _no_pin(parameter: object, protocol: object) -> None:
     if parameter is not None or protocol is not None:
         raise CtapError(ERR.PIN_NOT_SET if parameter == b"" else ERR.INVALID_PARAMETER)
-
-
-def _same_account(one: Credential, other: Credential) -> bool:
-    return one.discoverable and one.rp_id == other.rp_id and one.user["id"] == other.user["id"]
-
-
-def _sign(credential: Credential, message: bytes) -> bytes:
-    return credential.private_key.sign(message, ec.ECDSA(hashes.SHA256()))
-
-
-def _text(raw: bytes) -> str:
-    return base64.b64encode(raw).decode()
-
-
-def _bytes(text: str) -> bytes:
-    return base64.b64decode(text)
