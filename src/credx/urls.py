@@ -65,22 +65,3 @@ def _parts(url: str) -> SplitResult | None:
     if not host or port == 0 or "@" in parts.netloc or "#" in url or parts.netloc.endswith(":"):
         return None
     return parts
-
-
-def origin(url: str) -> str:
-    """``scheme://host[:port]`` of a permitted URL, lower case and without the scheme's own port (RFC 6454 4).
-
-    Raises:
-        ValueError: the URL is not permitted.
-    """
-    parts = _parts(url)
-    if parts is None or not permitted_url(url):
-        raise ValueError("no permitted URL")
-    host = parts.hostname or ""
-    shown = f"[{host}]" if ":" in host else host
-    default = {"https": 443, "http": 80}[parts.scheme]
-    return (
-        f"{parts.scheme}://{shown}"
-        if parts.port in (None, default)
-        else f"{parts.scheme}://{shown}:{parts.port}"
-    )

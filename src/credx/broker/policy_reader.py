@@ -54,10 +54,10 @@ def parse(text: str, name: str) -> Table:
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as exc:  # also numbers of thousands of digits
-        reason = str(exc) if isinstance(exc, tomllib.TOMLDecodeError) else "not readable as TOML"
-        at = re.search(r"line ([0-9]+)", reason)
-        where = f"{name}:{at[1]}" if at else name
-        raise ConfigError(f"{where}: {clean(reason)}", hint=f"credx broker check {name}") from exc
+        reason = str(exc) if isinstance(exc, tomllib.TOMLDecodeError) else "not readable"
+        at = re.search(r" \(at line ([0-9]+), column [0-9]+\)$", reason)
+        where, reason = (f"{name}:{at[1]}", reason[: at.start()]) if at else (name, reason)
+        raise ConfigError(f"{where}: no TOML: {clean(reason)}", hint=f"credx broker check {name}") from exc
     return Table(values, (), Source(name, dict(_positions(text))))
 
 
