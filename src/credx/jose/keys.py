@@ -1,20 +1,112 @@
-"""The keys that identity providers publish: fetched, bounded, kept."""
+"""The keys that identity providers publish: fetched rarely, kept while they serve, never forgotten in a hurry.
+
+What went wrong elsewhere: one fetch per unknown kid, and a cache wiped by one failure (GHSA-fhv5-28vv-h8m8);
+key sets swapped by redirect or by a foreign host (GHSA-f5mr-q85p-6hh6); the token choosing whom the server
+contacts (CVE-2025-52477).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from credx.errors import UnavailableError
+from credx.jose.jwk import Keys, usable_keys
+from credx.jose.strict import json_object
+from credx.jose.trust import TokenError
+from credx.urls import origin, permitted_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from credx.jose.trust import TrustedIssuer, VerificationKey
 
+# Seconds. A key that the issuer withdraws is good for at most MAX_AGE more while the issuer can be reached
+# (OpenID Connect Core 10.1.1 leaves the time to us; providers publish new keys hours before they use them).
+MAX_AGE: Final = 600
+LAST_GOOD: Final = 24 * 3600  # how long the last good set serves while the issuer is down (past-faults 24)
+REFETCH: Final = 30  # at most one fetch in this time, whatever kids strangers send (past-faults 9, 24)
+WAIT: Final = 5  # for another thread's fetch, without a key to go on with
+
+
+@dataclass
+class _Issuer:
+    """What is known of one issuer. ``keys`` is replaced whole, so that readers need no lock."""
+
+    fetching: threading.Lock = field(default_factory=threading.Lock)
+    keys: Keys = field(default_factory=dict)
+    fetched_at: float | None = None
+    tried_at: float | None = None
+    failed: bool = False
+
 
 class RemoteKeys:
-    """A ``KeySource``."""
+    """A ``KeySource`` over the issuers' own documents: discovery, then the key set it names.
+
+    Safe to share between threads: nobody who has a good key waits for a fetch that somebody else makes.
+
+    Args:
+        fetch: gets a URL with bounds on time and size and follows no redirect; raises ``UnavailableError``.
+    """
 
     def __init__(self, fetch: Callable[[str], bytes]) -> None:
         self._fetch = fetch
+        self._register = threading.Lock()
+        self._issuers: dict[TrustedIssuer, _Issuer] = {}  # configured ones only, so it cannot grow
 
     def key(self, issuer: TrustedIssuer, kid: str, algorithm: str, *, now: float) -> VerificationKey:
-        raise NotImplementedError
+        """As ``KeySource.key``."""
+        with self._register:
+            known = self._issuers.setdefault(issuer, _Issuer())
+        name = (kid, algorithm)
+        if _within(now, known.fetched_at, MAX_AGE) and (key := known.keys.get(name)):
+            return key
+        self._refresh(issuer, known, name, now)
+        if not _within(now, known.fetched_at, LAST_GOOD):
+            raise UnavailableError("the keys of the identity provider cannot be fetched")
+        if key := known.keys.get(name):
+            return key
+        if known.failed:  # it may be new: nobody can tell before the issuer answers again
+            raise UnavailableError("the keys of the identity provider cannot be renewed")
+        raise TokenError("unknown-key", "the token is signed with a key that its issuer does not publish")
+
+    def _refresh(self, issuer: TrustedIssuer, known: _Issuer, name: tuple[str, str], now: float) -> None:
+        if _within(now, known.tried_at, REFETCH):
+            return
+        serves = name in known.keys and _within(now, known.fetched_at, LAST_GOOD)
+        if not known.fetching.acquire(timeout=0 if serves else WAIT):
+            if serves:
+                return
+            raise UnavailableError("the keys of the identity provider are still being fetched")
+        try:
+            if _within(now, known.tried_at, REFETCH):  # somebody else did while this thread waited
+                return
+            known.failed = True
+            known.tried_at = now
+            known.keys = self._fetch_keys(issuer)
+            known.fetched_at = now
+            known.failed = False
+        except (UnavailableError, ValueError):
+            return  # the last good set stays
+        finally:
+            known.fetching.release()
+
+    def _fetch_keys(self, issuer: TrustedIssuer) -> Keys:
+        jwks_uri = issuer.jwks_uri
+        if jwks_uri is None:
+            # OpenID Connect Discovery 4: the document's issuer must be the very string that was asked for
+            address = issuer.issuer.removesuffix("/") + "/.well-known/openid-configuration"
+            document = json_object(self._fetch(address))
+            jwks_uri = document.get("jwks_uri")
+            if document.get("issuer") != issuer.issuer:
+                raise ValueError("discovery names another issuer")
+            if not isinstance(jwks_uri, str) or not permitted_url(jwks_uri):
+                raise ValueError("discovery names no key set")
+            if origin(jwks_uri) != origin(issuer.issuer):  # Fulcio GHSA-f5mr-q85p-6hh6; else pin it
+                raise ValueError("discovery names a key set on another origin")
+        return usable_keys(self._fetch(jwks_uri))
+
+
+def _within(now: float, then: float | None, seconds: int) -> bool:
+    return then is not None and 0 <= now - then < seconds  # a clock that was set back makes nothing immortal

@@ -50,7 +50,7 @@ class TrustedIssuer:
     jwks_uri: str | None = None
 
     def __post_init__(self) -> None:
-        if not permitted_url(self.issuer) or "?" in self.issuer:  # OpenID Connect Core 2: no query, no fragment
+        if not permitted_url(self.issuer) or "?" in self.issuer:  # OpenID Connect Core 2, "iss"
             raise ConfigError("the issuer of an identity provider must be an https URL without a query")
         if self.jwks_uri is not None and not permitted_url(self.jwks_uri):
             raise ConfigError("the jwks_uri of an identity provider must be an https URL")
@@ -62,7 +62,7 @@ class TrustedIssuer:
 
 @dataclass(frozen=True, kw_only=True)
 class VerificationKey:
-    """A public key and the one algorithm that it verifies. Made by ``jose.keys`` from a JWK alone."""
+    """A public key and the one algorithm that it verifies. Made by ``jose.jwk`` alone."""
 
     algorithm: str
     public: RSAPublicKey | EllipticCurvePublicKey
