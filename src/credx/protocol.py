@@ -347,10 +347,10 @@ class StepUp:
         """Raises ``AttributeError``, ``KeyError``, ``TypeError`` or ``ValueError`` on an answer of another shape."""
         factors = tuple({k: str(v) for k, v in f.items()} for f in body["factors"])
         return cls(
-            auth_session=Secret(str(body["auth_session"])),
-            expires_in=int(body["expires_in"]),
+            auth_session=Secret(_text(body, "auth_session")),
+            expires_in=_number(body, "expires_in"),
             factors=factors,
-            retry=str(body["error_description"]) if body.get("retry") is True else None,
+            retry=_text(body, "error_description") if body.get("retry") is True else None,
         )
 
 
@@ -407,17 +407,31 @@ class Issued:
         session = body.get("factor_session")
         policy = body.get("session_policy")
         return cls(
-            token=Secret(str(body["access_token"])),
-            issued_token_type=str(body["issued_token_type"]),
-            expires_in=int(body["expires_in"]),
-            issuance_id=str(body["issuance_id"]),
-            role_arn=str(body["role_arn"]),
-            region=str(body["region"]),
-            session_name=str(body["session_name"]),
-            session_policy=None if policy is None else str(policy),
-            duration=int(body["duration"]),
-            scopes=tuple(str(body["scope"]).split()),
-            factor_session=None if session is None else Secret(str(session)),
-            factor_session_expires_in=None if session is None else int(body["factor_session_expires_in"]),
-            factor_group=None if session is None else str(body["factor_group"]),
+            token=Secret(_text(body, "access_token")),
+            issued_token_type=_text(body, "issued_token_type"),
+            expires_in=_number(body, "expires_in"),
+            issuance_id=_text(body, "issuance_id"),
+            role_arn=_text(body, "role_arn"),
+            region=_text(body, "region"),
+            session_name=_text(body, "session_name"),
+            session_policy=None if policy is None else _text(body, "session_policy"),
+            duration=_number(body, "duration"),
+            scopes=tuple(_text(body, "scope").split()),
+            factor_session=None if session is None else Secret(_text(body, "factor_session")),
+            factor_session_expires_in=None if session is None else _number(body, "factor_session_expires_in"),
+            factor_group=None if session is None else _text(body, "factor_group"),
         )
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body[key]
+    if not isinstance(value, str):
+        raise TypeError(key)
+    return value
+
+
+def _number(body: Mapping[str, Any], key: str) -> int:
+    value = body[key]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(key)
+    return value
