@@ -23,10 +23,9 @@ OPENERS: dict[str, Open] = {
 }
 
 
-@pytest.fixture(params=OPENERS.values(), ids=OPENERS.keys())
+@pytest.fixture(params=OPENERS)
 def opener(request: pytest.FixtureRequest) -> Open:
-    found: Open = request.param
-    return found
+    return OPENERS[request.param]
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from credx.broker import audit as audit_module
-from credx.broker.audit import Audit, Broken, new_writer_id
-from credx.broker.audit_record import MAX_LIST, MAX_NAME, MAX_TEXT
+from credx.broker.audit import OWN_WRITES, Audit, Broken, new_writer_id
+from credx.broker.audit_record import MAX_LIST, MAX_NAME, MAX_TEXT, digest
 from credx.broker.security_log import BURST, MAX_EVENTS, SecurityLog
 from credx.broker.stores import (
     Check,
@@ -103,7 +102,7 @@ class TestCommit:
         assert Audit(store, OTHER).verify(NOW) is None
 
     def test_the_caller_may_use_the_rest_of_the_stores_100_writes(self, audit: Audit) -> None:
-        room = 100 - audit_module.OWN_WRITES
+        room = 100 - OWN_WRITES
         writes = [Put(key=Key("p", str(n)), value={}, expected=0) for n in range(room)]
         audit.commit(writes, GRANTED, now=NOW)
 
@@ -202,7 +201,7 @@ class TestVerify:
         item = store.get(chain(2), now=NOW)
         assert item
         changed = {**item.value, "role": "admin"}
-        rewrite(store, chain(2), role="admin", hash=audit_module.audit_record.digest(changed))
+        rewrite(store, chain(2), role="admin", hash=digest(changed))
         broken = three.verify(NOW)
         assert broken
         assert broken[:2] == (WRITER, 3)

@@ -30,7 +30,7 @@ ISSUER = "https://credx.example.com"
 ISSUANCE = "0123456789abcdef0123456789abcdef"
 JTI = "jti-0123456789abcdef"
 SIGNER = LocalSigner(rsa.generate_private_key(65537, 2048))
-VERIFIER = RSAKey.import_key(SIGNER.public_jwk())
+VERIFIER = RSAKey.import_key({**SIGNER.public_jwk()})
 
 ADA = Person(
     user_key="ab" * 32,

@@ -24,7 +24,7 @@ def write(path: Path, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, *, pa
 
 def test_what_it_signs_another_library_verifies_with_the_published_key(tmp_path: Path) -> None:
     signer = LocalSigner.open(tmp_path / "mint.key")
-    published = RSAKey.import_key(signer.public_jwk())
+    published = RSAKey.import_key({**signer.public_jwk()})
     published.public_key.verify(signer.sign(b"message"), b"message", padding.PKCS1v15(), SHA256())
     assert published.public_key.key_size == 2048
     assert published.thumbprint() == signer.kid == signer.public_jwk()["kid"]  # RFC 7638

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,11 +19,11 @@ PUT = Put(key=A, value={"v": 1}, expected=None)
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     return tmp_path / "store.db"
 
 
-def test_it_is_durable_and_only_ours_whatever_the_umask(path):
+def test_it_is_durable_and_only_ours_whatever_the_umask(path: Path) -> None:
     for mask in (0o000, 0o777):
         old = os.umask(mask)
         try:
@@ -36,23 +37,25 @@ def test_it_is_durable_and_only_ours_whatever_the_umask(path):
             os.umask(old)
 
 
-def test_the_next_process_reads_it(path):
+def test_the_next_process_reads_it(path: Path) -> None:
     first = SqliteStore(path)
     first.apply([PUT], now=NOW)
     first.close()
     second = SqliteStore(path)
-    assert second.get(A, now=NOW).value == {"v": 1}
+    item = second.get(A, now=NOW)
+    assert item
+    assert item.value == {"v": 1}
     second.close()
 
 
-def test_wal_and_full_sync(path):
+def test_wal_and_full_sync(path: Path) -> None:
     store = SqliteStore(path)
     assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
     store.close()
 
 
-def test_a_missing_directory_is_made_for_us_alone(tmp_path):
+def test_a_missing_directory_is_made_for_us_alone(tmp_path: Path) -> None:
     SqliteStore(tmp_path / "data" / "store.db").close()
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 
@@ -66,7 +69,9 @@ def test_a_missing_directory_is_made_for_us_alone(tmp_path):
         (["PRAGMA user_version = 1"], "not a credx store"),
     ],
 )
-def test_another_programs_or_a_newer_file_is_refused_and_left_alone(path, statements, says):
+def test_another_programs_or_a_newer_file_is_refused_and_left_alone(
+    path: Path, statements: list[str], says: str
+) -> None:
     db = sqlite3.connect(path)
     for statement in statements:
         db.execute(statement)
@@ -78,14 +83,14 @@ def test_another_programs_or_a_newer_file_is_refused_and_left_alone(path, statem
     assert path.read_bytes() == before
 
 
-def test_garbage_is_unavailable(path):
+def test_garbage_is_unavailable(path: Path) -> None:
     path.write_bytes(b"x" * 4096)
     path.chmod(0o600)
     with pytest.raises(StoreUnavailableError):
         SqliteStore(path)
 
 
-def test_a_lock_held_too_long_is_unavailable_and_passes(path):
+def test_a_lock_held_too_long_is_unavailable_and_passes(path: Path) -> None:
     store = SqliteStore(path, busy_timeout=0.1)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -97,7 +102,7 @@ def test_a_lock_held_too_long_is_unavailable_and_passes(path):
     store.close()
 
 
-def test_a_full_disk_is_unavailable_and_nothing_is_half_written(path):
+def test_a_full_disk_is_unavailable_and_nothing_is_half_written(path: Path) -> None:
     store = SqliteStore(path)
     store.apply([PUT], now=NOW)
     store._db.execute(f"PRAGMA max_page_count = {store._db.execute('PRAGMA page_count').fetchone()[0]}")
@@ -111,7 +116,7 @@ def test_a_full_disk_is_unavailable_and_nothing_is_half_written(path):
     store.close()
 
 
-def test_a_read_only_store_is_unavailable(path):
+def test_a_read_only_store_is_unavailable(path: Path) -> None:
     store = SqliteStore(path)
     store._db.execute("PRAGMA query_only = ON")
     with pytest.raises(StoreUnavailableError):
@@ -119,7 +124,7 @@ def test_a_read_only_store_is_unavailable(path):
     store.close()
 
 
-def test_a_value_that_is_no_json_is_unavailable(path):
+def test_a_value_that_is_no_json_is_unavailable(path: Path) -> None:
     store = SqliteStore(path)
     store.apply([PUT], now=NOW)
     for text in ("{", "[]"):
@@ -129,7 +134,7 @@ def test_a_value_that_is_no_json_is_unavailable(path):
     store.close()
 
 
-def test_a_fork_may_not_use_the_parents_connection(path, monkeypatch):
+def test_a_fork_may_not_use_the_parents_connection(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SqliteStore(path)
     monkeypatch.setattr(os, "getpid", lambda: -1)
     with pytest.raises(StoreUnavailableError):
@@ -138,13 +143,14 @@ def test_a_fork_may_not_use_the_parents_connection(path, monkeypatch):
     store.close()
 
 
-def test_the_sweep_is_bounded_and_waits_for_the_grace(path):
+def test_the_sweep_is_bounded_and_waits_for_the_grace(path: Path) -> None:
     store = SqliteStore(path)
     short = [Put(key=Key("p", str(n)), value={}, expected=0, expires_at=int(NOW)) for n in range(50)]
     store.apply(short, now=NOW - 1)
 
-    def left():
-        return store._db.execute("SELECT count(*) FROM items WHERE partition = 'p'").fetchone()[0]
+    def left() -> int:
+        (count,) = store._db.execute("SELECT count(*) FROM items WHERE partition = 'p'").fetchone()
+        return int(count)
 
     store.apply([PUT], now=NOW + SWEEP_GRACE - 1)
     assert left() == 50
@@ -162,7 +168,7 @@ from credx.broker.stores.sqlite import SqliteStore
 path, version, at = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 store = SqliteStore(path)
 time.sleep(max(0, at - time.time()))
-def take(n):
+def take(n: int) -> bool:
     try:
         store.apply([Delete(key=Key("once", "x"), expected=version), Put(key=Key("w", f"{n}"), value={}, expected=None)], now=0)
     except ConflictError:
@@ -173,11 +179,11 @@ with ThreadPoolExecutor(16) as pool:
 """
 
 
-def test_of_four_processes_with_16_threads_each_exactly_one_wins(path):
+def test_of_four_processes_with_16_threads_each_exactly_one_wins(path: Path) -> None:
     store = SqliteStore(path)
     store.apply([Put(key=Key("once", "x"), value={}, expected=0)], now=NOW)
-    version = store.get(Key("once", "x"), now=NOW).version
-    argv = [sys.executable, "-c", TAKE, str(path), str(version), str(time.time() + 1.5)]
+    (once,) = store.query("once", now=NOW)
+    argv = [sys.executable, "-c", TAKE, str(path), str(once.version), str(time.time() + 1.5)]
     running = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     won = [int(process.communicate(timeout=60)[0]) for process in running]
     assert [process.returncode for process in running] == [0] * 4
@@ -186,7 +192,7 @@ def test_of_four_processes_with_16_threads_each_exactly_one_wins(path):
     store.close()
 
 
-def test_four_processes_may_start_on_nothing_at_once(path):
+def test_four_processes_may_start_on_nothing_at_once(path: Path) -> None:
     code = (
         "import sys; from credx.broker.stores.sqlite import *\n"
         "s = SqliteStore(sys.argv[1])\n"
