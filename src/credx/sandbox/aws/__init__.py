@@ -1,0 +1,5 @@
+"""A strict AWS on loopback: what STS, SigV4 and IAM would refuse is refused here too; moto keeps the state.
+
+Known differences from the real thing are listed in ``front``; where a rule of AWS is not known or not
+built, the answer is a refusal.
+"""
