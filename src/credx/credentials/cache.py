@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from credx.model import AwsCredentials, Secret
@@ -12,6 +13,15 @@ if TYPE_CHECKING:
     from credx.protocol import Ask
 
 PREFIX: Final = "aws:"
+RENEW_BELOW: Final = 960  # seconds left; botocore asks again on each use below 15 minutes
+
+
+@dataclass(frozen=True)
+class Kept:
+    """``renew_at``: from then on new credentials are better, if they cost nobody a touch."""
+
+    creds: AwsCredentials
+    renew_at: float
 
 
 def cache_name(broker: str, ask: Ask) -> str:
@@ -28,7 +38,9 @@ def cache_name(broker: str, ask: Ask) -> str:
 
 def save(vault: AnyVault, name: str, creds: AwsCredentials, *, now: float) -> None:
     """Keep ``creds`` under ``name`` and drop what has expired."""
-    value = {
+    value: dict[str, Any] = {
+        # never in the first half of a short session: it would be renewed on every call
+        "renew_at": creds.expiration - min(RENEW_BELOW, (creds.expiration - now) / 2),
         "access_key_id": creds.access_key_id,
         "secret_access_key": creds.secret_access_key.reveal(),
         "session_token": creds.session_token.reveal(),
@@ -46,17 +58,20 @@ def save(vault: AnyVault, name: str, creds: AwsCredentials, *, now: float) -> No
     vault.update(change)
 
 
-def load(vault: AnyVault, name: str) -> AwsCredentials | None:
+def load(vault: AnyVault, name: str) -> Kept | None:
     value = vault.get(name)
     if value is None:
         return None
-    return AwsCredentials(
-        **value
-        | {
-            "secret_access_key": Secret(value["secret_access_key"]),
-            "session_token": Secret(value["session_token"]),
-        }
+    creds = AwsCredentials(
+        access_key_id=value["access_key_id"],
+        secret_access_key=Secret(value["secret_access_key"]),
+        session_token=Secret(value["session_token"]),
+        expiration=value["expiration"],
+        account_id=value["account_id"],
+        region=value["region"],
+        role_arn=value["role_arn"],
     )
+    return Kept(creds, value["renew_at"])
 
 
 def usable(creds: AwsCredentials, now: float, min_left: float) -> bool:
@@ -68,8 +83,9 @@ def listing(vault: AnyVault, broker: str, *, now: float) -> list[dict[str, Any]]
     """What is cached for this broker and has not expired, without the credentials themselves."""
     found = []
     for name in vault.names():
-        if not name.startswith(PREFIX) or (creds := load(vault, name)) is None:
+        if not name.startswith(PREFIX) or (kept := load(vault, name)) is None:
             continue
+        creds = kept.creds
         kept_broker, role, resources, scopes, operation, _duration = json.loads(name[len(PREFIX) :])
         if kept_broker == broker and usable(creds, now, 1):
             found.append(

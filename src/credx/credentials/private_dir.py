@@ -48,9 +48,9 @@ class PrivateDir:
                 fd = self._open(folder, name, flags)
             except FileNotFoundError:
                 return None
-            with os.fdopen(fd, "rb") as file:
+            with os.fdopen(fd, "rb") as stream:
                 self._check(fd, name)
-                return file.read(limit + 1)
+                return stream.read(limit + 1)
 
     def replace(self, name: str, data: bytes) -> None:
         """Put ``data`` in place of the file, durably, whole or not at all. Call it under ``locked``."""
@@ -59,9 +59,9 @@ class PrivateDir:
             self._unlink(folder, fresh)
             fd = self._open(folder, fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON)
             try:
-                with os.fdopen(fd, "wb") as file:
-                    file.write(data)
-                    file.flush()
+                with os.fdopen(fd, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
                     os.fsync(fd)
                 if _POSIX:
                     os.replace(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -70,9 +70,8 @@ class PrivateDir:
                     (self.path / fresh).replace(self.path / name)
             except OSError as exc:
                 self._unlink(folder, fresh)
-                file = self.path / name
                 raise ConfigError(
-                    f"{file} cannot be written ({exc.strerror})", hint=f"df {self.path}"
+                    f"{self.path / name} cannot be written ({exc.strerror})", hint=f"df {self.path}"
                 ) from exc
 
     def remove(self, name: str) -> None:
@@ -80,14 +79,17 @@ class PrivateDir:
             self._unlink(folder, name)
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Hold the kernel's exclusive lock ``name``; it ends with the process, so no lock outlives a SIGKILL."""
+    def locked(self, name: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the kernel's exclusive lock ``name``; it ends with the process, so no lock outlives a SIGKILL.
+
+        Yields:
+            Whether we have it; False only without ``wait``.
+        """
         with self._opened() as folder:
             fd = self._open(folder, name, os.O_RDWR | os.O_CREAT | _COMMON)  # never truncated, never removed
         try:
             self._check(fd, name)
-            _lock(fd)
-            yield
+            yield _lock(fd, wait=wait)
         finally:
             os.close(fd)
 
@@ -155,14 +157,20 @@ class PrivateDir:
 
 if sys.platform == "win32":
 
-    def _lock(fd: int) -> None:
+    def _lock(fd: int, *, wait: bool) -> bool:
         while True:
             try:
-                msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
-            except OSError:  # it gives up after ten tries of one second
-                continue
-            return
+                msvcrt.locking(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            except OSError:  # LK_LOCK gives up after ten tries of one second
+                if wait:
+                    continue
+                return False
+            return True
 else:
 
-    def _lock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    def _lock(fd: int, *, wait: bool) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from credx.credentials.keystore import KEY_BYTES, KeyStoreUnavailable
 from credx.credentials.private_dir import PrivateDir
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from credx.credentials.keystore import KeyStore
 
 FILE: Final = "vault"
 LOCK: Final = "vault.lock"
+TURN: Final = "turn.lock"
 HEADER: Final = b"credx-vault-v1\n\x00"  # authenticated: a later format cannot be passed off as this one
 NONCE_BYTES: Final = 12  # NIST SP 800-38D 8.2: 96 bits; random, and far below 2^32 writes per key
 MAX_FILE: Final = 4 * 1024 * 1024  # bytes; about 1,500 role sessions of 2.5 KiB
@@ -40,6 +42,13 @@ class AnyVault(Protocol):
     def names(self) -> list[str]: ...
     def update(self, change: Callable[[Entries], None]) -> None:
         """Change several entries in one write."""
+
+    def turn(self, *, wait: bool = True) -> AbstractContextManager[bool]:
+        """Be the only process of this user that asks the person or renews something; not for threads.
+
+        Yields:
+            Whether it is our turn; False only without ``wait``.
+        """
 
     def wipe(self) -> None: ...
 
@@ -60,6 +69,7 @@ class Vault:
         self._dir = PrivateDir(state_dir)
         self._note = note
         self._key: bytes | None = None
+        self._has_turn = False
 
     def get(self, name: str) -> dict[str, Any] | None:
         return self._read().get(name)
@@ -86,6 +96,23 @@ class Vault:
                 # made under the lock, so that two first writers cannot make two keys
                 self._key = self._key or self._keystore.create()
                 self._dir.replace(FILE, _seal(self._key, text))
+
+    @contextmanager
+    def turn(self, *, wait: bool = True) -> Iterator[bool]:
+        """As ``AnyVault.turn``. Whoever waited reads again: what it wanted may be there by now.
+
+        Parallel callers otherwise open a browser each (aws-vault #291, go-aws-sso #138) or spend one rotating
+        refresh token twice (aws-cli #9632).
+        """
+        if self._has_turn:
+            yield True
+            return
+        with self._dir.locked(TURN, wait=wait) as mine:
+            self._has_turn = mine
+            try:
+                yield mine
+            finally:
+                self._has_turn = False
 
     def wipe(self) -> None:
         """Delete the key, which is what makes the entries unreadable, and the file."""
@@ -137,6 +164,9 @@ class NoVault:
 
     def update(self, change: Callable[[Entries], None]) -> None:
         change(self._entries)
+
+    def turn(self, *, wait: bool = True) -> AbstractContextManager[bool]:  # noqa: ARG002
+        return nullcontext(True)  # without a vault a waiter would find nothing when its turn comes
 
     def wipe(self) -> None:
         self._entries.clear()

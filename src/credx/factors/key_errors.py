@@ -1,0 +1,76 @@
+"""What a security key's failure means to a person."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from fido2.client import ClientError, PinRequiredError
+from fido2.ctap import CtapError
+
+from credx.errors import FactorError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PLUG_IN: Final = {
+    "linux": "plug it in; Linux needs libfido2's udev rules for it, WSL also `usbipd attach`",
+    "win32": "plug it in; on Windows the terminal has to run as administrator to reach it",
+}
+
+
+def explain(causes: Sequence[Exception], seconds: float) -> FactorError:
+    """Of several keys' failures the one that helps most."""
+    return min((_explained(cause, seconds) for cause in causes), key=lambda ranked: ranked[0])[1]
+
+
+def _explained(cause: Exception, seconds: float) -> tuple[int, FactorError]:
+    """What to tell, and its rank: of several keys' failures the one that helps most is told."""
+    error: FactorError
+    below = cause.cause if isinstance(cause, ClientError) else None
+    below = below.code if isinstance(below, CtapError) else below
+    if isinstance(cause, PinRequiredError):
+        error = FactorError("the security key wants its PIN", hint="run the command in a terminal")
+        return 0, error
+    if below in {CtapError.ERR.PIN_INVALID, CtapError.ERR.PIN_AUTH_INVALID}:
+        return 0, FactorError("the PIN is wrong", hint="try again; the key locks after eight wrong PINs")
+    if below in {CtapError.ERR.PIN_BLOCKED, CtapError.ERR.PIN_AUTH_BLOCKED, CtapError.ERR.UV_BLOCKED}:
+        return 0, FactorError("the security key is blocked", hint="plug it out and in, then try again")
+    code = cause.code if isinstance(cause, ClientError) else None
+    match code:
+        case ClientError.ERR.TIMEOUT:
+            rank, error = 1, no_touch(seconds)
+        case ClientError.ERR.DEVICE_INELIGIBLE if below == CtapError.ERR.CREDENTIAL_EXCLUDED:
+            rank, error = 2, FactorError("this security key is enrolled already", hint="credx factor list")
+        case ClientError.ERR.DEVICE_INELIGIBLE:
+            error = FactorError(
+                "this security key is not enrolled", hint="use another, see: credx factor list"
+            )
+            rank = 2
+        case ClientError.ERR.CONFIGURATION_UNSUPPORTED:
+            error = FactorError(
+                "this security key has no PIN or fingerprint set", hint="set a PIN on the key"
+            )
+            rank = 3
+        case ClientError.ERR.BAD_REQUEST if below is None:
+            error = FactorError("the challenge is for another site than the broker", hint="credx doctor")
+            rank = 0
+        case ClientError.ERR.BAD_REQUEST if below == CtapError.ERR.OPERATION_DENIED:
+            rank, error = 1, FactorError("the touch was refused on the security key", hint="try again")
+        case _:
+            error = FactorError(f"the security key failed ({type(cause).__name__})", hint="plug it in again")
+            rank = 4
+    error.__cause__ = cause
+    return rank, error
+
+
+def no_touch(seconds: float) -> FactorError:
+    return FactorError(f"no touch within {seconds:g} s", hint="run the command again and touch the key")
+
+
+def no_key() -> FactorError:
+    return FactorError("no security key is plugged in", hint=plug_in())
+
+
+def plug_in() -> str:
+    return _PLUG_IN.get(sys.platform, "plug it in")
