@@ -17,7 +17,7 @@ EVENTS: Final = frozenset({
 
 NAMES: Final = frozenset({
     "issuance", "user", "user_key", "issuer", "subject", "role", "operation", "factor_kind", "factor_id",
-    "policy_version", "token_hash", "jti", "access_key_id", "admin",
+    "policy_version", "token_hash", "jti", "access_key_id",
 })  # fmt: skip
 TEXTS: Final = frozenset({"reason", "client", "detail", "error"})
 LISTS: Final = frozenset({"resources", "scopes"})
@@ -65,10 +65,17 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-def seal(fields: Mapping[str, Any], *, at: int, writer: str, seq: int, prev: str) -> dict[str, Any]:
-    """A whole record. ``at`` in seconds since 1970; ``prev`` is the hash of the writer's record before."""
-    record = {**fields, "at": at, "writer": writer, "seq": seq, "prev": prev}
-    return {**record, "hash": digest(record)}
+def link(fields: Mapping[str, Any], *, at: int, writer: str, seq: int, prev: str) -> dict[str, Any]:
+    """A record in its place; ``at`` in seconds since 1970, ``prev`` the hash of the writer's record before."""
+    return {**fields, "at": at, "writer": writer, "seq": seq, "prev": prev}
+
+
+def signed_part(record: Mapping[str, Any]) -> bytes:
+    """What the mint key signs: the record and, through ``prev``, all before it. It has spaces, so it cannot
+    be the signing input of a JWT (RFC 7515 5.1).
+    """
+    unsigned = {name: value for name, value in record.items() if name != "signature"}
+    return f"credx audit record v1 {digest(unsigned)}".encode("ascii")
 
 
 def digest(record: Mapping[str, Any]) -> str:

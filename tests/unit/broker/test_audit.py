@@ -3,13 +3,16 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from credx.broker.audit import OWN_WRITES, Audit, Broken, new_writer_id
-from credx.broker.audit_record import MAX_LIST, MAX_NAME, MAX_TEXT, digest
+from credx.broker.audit import OWN_WRITES, Audit, new_writer_id
+from credx.broker.audit_chain import Broken
+from credx.broker.audit_record import MAX_LIST, MAX_NAME, MAX_TEXT, digest, signed_part
 from credx.broker.security_log import BURST, MAX_EVENTS, SecurityLog
+from credx.broker.signer import LocalSigner
 from credx.broker.stores import (
     Check,
     ConflictError,
@@ -23,6 +26,7 @@ from credx.model import Secret
 NOW = 1_800_000_000.0
 WRITER = new_writer_id(NOW, lambda n: b"\xaa" * n)
 OTHER = new_writer_id(NOW + 1, lambda n: b"\xbb" * n)
+SIGNER = LocalSigner(rsa.generate_private_key(65537, 2048))
 GRANTED = {"event": "granted", "issuance": "i-1", "user": "ada-12345678", "user_key": "k1", "role": "dev"}
 CALLERS = Put(key=Key("user#k1", "auth#1"), value={"used": True}, expected=0)
 
@@ -251,6 +255,57 @@ class TestVerify:
         rewrite(store, chain("head"), seq="x")
         assert three.verify(NOW) == Broken(WRITER, 2, "the record was changed")
         assert len(list(three.read(NOW))) == 3
+
+
+class TestSignatures:
+    """Who has the store but not the mint key can neither change nor invent."""
+
+    KEYS: ClassVar = {SIGNER.kid: SIGNER.public_jwk()}
+
+    @pytest.fixture
+    def signed(self, store: MemoryStore) -> Audit:
+        audit = Audit(store, WRITER, signer=SIGNER)
+        for _ in range(3):
+            audit.append(GRANTED, now=NOW)
+        assert audit.verify(NOW, self.KEYS) is None
+        return audit
+
+    def test_a_chain_of_whole_hashes_made_without_the_key(self, store: MemoryStore, signed: Audit) -> None:
+        Audit(store, OTHER).append(GRANTED, now=NOW)
+        assert signed.verify(NOW) is None
+        assert signed.verify(NOW, self.KEYS) == Broken(OTHER, 1, "the record is not signed by a known key")
+
+    def test_or_with_a_key_of_ones_own(self, store: MemoryStore, signed: Audit) -> None:
+        own = LocalSigner(rsa.generate_private_key(65537, 2048))
+        Audit(store, OTHER, signer=own).append(GRANTED, now=NOW)
+        assert signed.verify(NOW, self.KEYS) == Broken(OTHER, 1, "the record is not signed by a known key")
+        assert signed.verify(NOW, {**self.KEYS, own.kid: own.public_jwk()}) is None
+
+    @pytest.mark.parametrize("name", ["role", "at", "signature", "added"])
+    def test_the_last_record_rewritten_with_its_hash_and_head(
+        self, store: MemoryStore, signed: Audit, name: str
+    ) -> None:
+        item = store.get(chain(3), now=NOW)
+        assert item
+        changed = {**item.value, name: 7}
+        rewrite(store, chain(3), **{name: 7}, hash=digest(changed))
+        rewrite(store, chain("head"), hash=digest(changed))
+        assert signed.verify(NOW) is None
+        assert signed.verify(NOW, self.KEYS) == Broken(WRITER, 3, "the signature of the record is wrong")
+
+    def test_a_signature_is_no_jwt(self, signed: Audit) -> None:
+        """The mint key signs two kinds of things; neither can be taken for the other."""
+        assert b" " in signed_part(next(signed.read(NOW)))
+
+    def test_no_signature_no_record(self, store: MemoryStore) -> None:
+        class Down(LocalSigner):
+            def sign(self, message: bytes) -> bytes:
+                raise OSError("kms is down")
+
+        audit = Audit(store, WRITER, signer=Down(rsa.generate_private_key(65537, 2048)))
+        with pytest.raises(OSError, match="kms"):
+            audit.commit([CALLERS], GRANTED, now=NOW)
+        assert store.get(CALLERS.key, now=NOW) is None
 
 
 class TestCopy:
