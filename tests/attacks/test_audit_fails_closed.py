@@ -1,6 +1,8 @@
 """No record, no token: whatever happens to the store, nothing is written without its audit record."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -126,3 +128,37 @@ def test_sqlite_full_disk(sqlite: SqliteStore) -> None:
     audit.commit(claims, GRANTED, now=NOW)
     assert [record["seq"] for record in audit.read(NOW)] == [1, 2]
     assert audit.verify(NOW) is None
+
+
+LIFE = """
+import itertools, os, sys, time
+from credx.broker.audit import Audit, new_writer_id
+from credx.broker.stores import Key, Put
+from credx.broker.stores.sqlite import SqliteStore
+store = SqliteStore(sys.argv[1])
+audit = Audit(store, new_writer_id(time.time(), os.urandom))
+for n in itertools.count(1):
+    claim = Put(key=Key("claim", f"{n}"), value={}, expected=0)
+    audit.commit([claim], {"event": "granted", "issuance": f"{n}"}, now=0)
+    print(n, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_chain_and_no_claim_without_its_record(tmp_path: Path) -> None:
+    for turn in range(3):
+        path = tmp_path / f"{turn}.db"
+        process = subprocess.Popen([sys.executable, "-c", LIFE, str(path)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout
+        for _ in range(40 + turn):
+            told = int(process.stdout.readline())
+        process.kill()
+        told = max([told, *(int(line) for line in process.stdout if line.endswith("\n"))])
+        process.stdout.close()
+        process.wait(30)
+        store = SqliteStore(path)
+        audit = Audit(store, WRITER)
+        recorded = {record["issuance"] for record in audit.read(NOW)}
+        claims = {str(n) for n in range(1, told + 2) if store.get(Key("claim", str(n)), now=NOW)}
+        assert claims == recorded >= {str(n) for n in range(1, told + 1)}
+        assert audit.verify(NOW) is None
+        store.close()
