@@ -56,7 +56,7 @@ def parse_policy(text: str, source: str = "policy.toml") -> Policy:
         ConfigError: as ``load_policy``.
     """
     root = parse(text, source)
-    if root.raw("version") != FORMAT:
+    if root.integer("version") != FORMAT:
         raise root.error("version", f"must be {FORMAT}")
     broker = _broker(root.table("broker"))
     issuers = _issuers(root, broker)

@@ -189,8 +189,10 @@ class Table:
         """The keys that are left."""
         return list(self._values)
 
-    def raw(self, key: str) -> object:
-        return self._values.pop(key, None)
+    def integer(self, key: str) -> int | None:
+        """A whole number, or None where something else or nothing stands."""
+        value = self._values.pop(key, None)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def _table(self, value: object, path: Path) -> Table:
         if not isinstance(value, dict):
