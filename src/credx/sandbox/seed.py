@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fido2.client import DefaultClientDataCollector, Fido2Client
 from fido2.webauthn import PublicKeyCredentialCreationOptions
 
 from credx.broker_client import Enrolment
 from credx.sandbox import scenario
-from credx.sandbox.plug import AuthenticatorApp, pocket, security_key_path
-from credx.sandbox.security_key import SoftwareKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
     from credx.broker.rules import Policy
     from credx.broker_client import BrokerClient
     from credx.model import Secret
     from credx.protocol import StepUp
     from credx.sandbox.aws.front import AwsFront
+    from credx.sandbox.plug import AuthenticatorApp
+    from credx.sandbox.security_key import SoftwareKey
 
 IMAGE: Final = "ami-12c6146b"  # one that moto knows
 THUMBPRINT: Final = "0" * 40  # IAM wants one and does not use it
