@@ -1,0 +1,156 @@
+"""Steps 1 and 2, the same for every route: whose ID token is this, and may that person come in at all.
+
+A request whose token is not verified leaves a line in the security log. Everything after that happens inside
+``visit``, and each refusal there leaves exactly one audit record, written in this one place.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from credx.broker.policy import person_of
+from credx.broker.stores import ConflictError, StoreUnavailableError
+from credx.broker.users import Profile, load_profile
+from credx.errors import Refusal, UnavailableError
+from credx.jose import TokenError, verify_id_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from credx.broker.audit import Audit
+    from credx.broker.policy import Person, Policy
+    from credx.broker.stores import Store
+    from credx.jose import KeySource
+    from credx.model import Secret, VerifiedClaims
+
+
+@dataclass(kw_only=True)
+class Visit:
+    """One request after its ID token was verified.
+
+    Attributes:
+        now: the one time of every decision in this request.
+        about: what audit records of this request say; grows as more is known.
+    """
+
+    now: float
+    claims: VerifiedClaims
+    policy: Policy
+    person: Person
+    profile: Profile
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def user_key(self) -> str:
+        return self.person.user_key
+
+
+@contextmanager
+def durable() -> Iterator[None]:
+    """What cannot be remembered did not happen: a failing store is an answer, and nothing leaves."""
+    try:
+        yield
+    except (StoreUnavailableError, ConflictError) as exc:
+        raise Refusal(
+            "temporarily_unavailable", "the broker cannot record this now: try again", type(exc).__name__
+        ) from exc
+
+
+class Admission:
+    def __init__(
+        self,
+        *,
+        policy: Callable[[], Policy],
+        store: Store,
+        audit: Audit,
+        keys: KeySource,
+        now: Callable[[], float],
+    ) -> None:
+        self._policy = policy
+        self._store = store
+        self._audit = audit
+        self._keys = keys
+        self._now = now
+
+    @contextmanager
+    def visit(self, id_token: Secret, client: str, **about: Any) -> Iterator[Visit]:
+        """Steps 1 and 2; then whatever is refused inside is recorded.
+
+        ``client`` is the address that the request came from, ``about`` what is recorded of it beforehand.
+
+        Raises:
+            Refusal: of the ID token, of the person, or whatever is refused inside.
+        """
+        now, policy = self._now(), self._policy()
+        claims = self._verified(id_token, policy, client, now)
+        known: dict[str, Any] = {
+            "issuer": claims.issuer,
+            "subject": claims.subject,
+            "token_hash": claims.token_hash,
+            "client": client,
+            **about,
+        }
+        with durable():
+            try:
+                person = person_of(policy, claims)
+                visit = Visit(
+                    now=now, claims=claims, policy=policy, person=person, profile=Profile({}, 0), about=known
+                )
+                self.look_again(visit)
+                yield visit
+            except ConflictError as exc:
+                refusal = Refusal(
+                    "temporarily_unavailable",
+                    "another request of yours came in between: try again",
+                    "conflict",
+                )
+                self._refused(known, refusal, now)
+                raise refusal from exc
+            except Refusal as refusal:
+                self._refused(known, refusal, now)
+                raise
+
+    def _refused(self, known: Mapping[str, Any], refusal: Refusal, now: float) -> None:
+        record = {**known, "event": "refused", "error": refusal.code, "detail": refusal.detail}
+        self._audit.append(record, now=now)
+
+    def look_again(self, visit: Visit) -> None:
+        """Policy, person and profile as they are at this moment.
+
+        Raises:
+            Refusal: the person is disabled, or is nobody by the policy that holds now.
+        """
+        visit.policy = self._policy()
+        visit.person = person_of(visit.policy, visit.claims)
+        visit.about.update(
+            user=visit.person.user, user_key=visit.user_key, policy_version=visit.policy.version
+        )
+        visit.profile = load_profile(self._store, visit.user_key, now=visit.now)
+        if visit.profile.disabled:
+            raise Refusal("access_denied", "your access is disabled: ask an administrator", "user disabled")
+
+    def _verified(self, id_token: Secret, policy: Policy, client: str, now: float) -> VerifiedClaims:
+        try:
+            return verify_id_token(
+                id_token,
+                issuers={name: rule.trusted for name, rule in policy.issuers.items()},
+                keys=self._keys,
+                now=now,
+                max_age=policy.broker.max_token_age,
+            )
+        except TokenError as exc:
+            self._audit.security_log("token_refused", reason=exc.reason, client=client)
+            if exc.reason == "too-old":
+                raise Refusal(
+                    "insufficient_user_authentication", "the sign-in is too old: sign in again", exc.reason
+                ) from exc
+            raise Refusal(
+                "invalid_token", f"the ID token was not accepted: {exc.message}", exc.reason
+            ) from exc
+        except UnavailableError as exc:
+            self._audit.security_log("identity_provider_unavailable", client=client, reason=exc.message)
+            raise Refusal(
+                "temporarily_unavailable", "the identity provider's keys are out of reach", exc.message
+            ) from exc

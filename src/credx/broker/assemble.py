@@ -1,0 +1,70 @@
+"""A broker out of a policy file and a data directory: SQLite, a local signing key, keys fetched over HTTPS."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from credx import sts
+from credx.broker.audit import Audit, new_writer_id
+from credx.broker.policy_file import load_policy
+from credx.broker.seal import Sealer
+from credx.broker.service import Broker
+from credx.broker.signer import LocalSigner
+from credx.broker.stores.sqlite import SqliteStore
+from credx.errors import UnavailableError
+from credx.http import Http
+from credx.jose import RemoteKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+
+def open_broker(
+    policy_path: str | Path,
+    data_dir: str | Path,
+    *,
+    sts_endpoint: str | None = None,
+    ca_file: str | None = None,
+    now: Callable[[], float] = time.time,
+    copy: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Broker:
+    """Open what a broker needs; on the first start keys and database are made.
+
+    The policy is read once: a changed one takes a restart. ``data_dir`` is this broker's alone, for its owner
+    only. ``sts_endpoint`` and ``ca_file`` say where STS is and who vouches for servers, instead of the
+    defaults. ``copy`` receives every audit record once it is durable.
+
+    Raises:
+        ConfigError: the policy or a file in the directory is not as it must be.
+        StoreUnavailableError: the database cannot be opened.
+    """
+    policy = load_policy(policy_path)
+    home = Path(data_dir)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    signer = LocalSigner.open(home / "signing-key.pem")
+    store = SqliteStore(home / "broker.db")
+    http = Http(ca_file=ca_file)
+
+    def fetch(url: str) -> bytes:
+        response = http.request("GET", url)
+        if response.status != 200:
+            raise UnavailableError(f"the identity provider answered with status {response.status}")
+        return response.body
+
+    exchange = functools.partial(sts.assume_role_with_web_identity, endpoint=sts_endpoint, ca_file=ca_file)
+    return Broker(
+        policy=lambda: policy,
+        store=store,
+        audit=Audit(store, new_writer_id(now(), secrets.token_bytes), signer=signer, copy=copy),
+        signer=signer,
+        sealer=Sealer.open(home / "seal-key"),
+        keys=RemoteKeys(fetch),
+        sts=exchange,
+        now=now,
+        rng=secrets.token_bytes,
+    )
