@@ -16,7 +16,10 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+        while True:
+            with contextlib.suppress(OSError):  # it gives up after ten tries of one second
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+                return
 else:
     import fcntl
 
