@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from credx.cli.ending import ended_by_signals
 from credx.cli.options import needs, spell
 from credx.errors import UsageError
 from credx.ui import clean
@@ -37,17 +38,53 @@ def broker() -> None:
 @_policy
 @_data
 @click.option("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", show_default=True)
+@click.option(
+    "--trusted-proxy", metavar="ADDRESS", help="The proxy in front, whose X-Forwarded-For is believed."
+)
+@click.option(
+    "--ca-file", metavar="PATH", type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+    help="CA certificates to trust instead of the system's.",
+)  # fmt: skip
 @click.pass_obj
-def serve(app: App, policy_file: Path, data_dir: Path, listen: str) -> None:
+def serve(
+    app: App,
+    /,
+    *,
+    policy_file: Path,
+    data_dir: Path,
+    listen: str,
+    trusted_proxy: str | None,
+    ca_file: str | None,
+) -> None:
     """Serve until Ctrl-C or SIGTERM."""
     host, port = _address(listen)
     with needs("broker"):
         from credx.broker import wsgi
         from credx.broker.assemble import open_broker
-    running = open_broker(policy_file, data_dir, now=app.edges.now)
-    app.ui.note(f"listening on http://{listen}; Ctrl-C ends it")
-    wsgi.serve(running, host, port)
+    running = open_broker(policy_file, data_dir, ca_file=ca_file, now=app.edges.now)
+    _log_to_stderr()
+    try:
+        server = wsgi.serve(running, host, port, trusted_proxy=trusted_proxy)
+    except OSError as exc:
+        raise UsageError(f"cannot listen on {listen}: {exc.strerror}", hint="--listen HOST:PORT") from exc
+    with ended_by_signals():
+        app.ui.note(f"{running.policy().broker.issuer} listens on http://{host}:{server.effective_port}")
+        server.run()  # returns after Ctrl-C and SIGTERM, once the requests at hand are answered
+    server.close()
     app.ui.note("stopped")
+
+
+def _log_to_stderr() -> None:
+    """The security log, one JSON line each, and what waitress has to complain about."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name, level in (("credx", logging.INFO), ("waitress", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = False
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -100,13 +137,32 @@ def invite(app: App, policy_file: Path, data_dir: Path, issuer: str, subject: st
     """
     with needs("broker"):
         from credx.broker.assemble import open_broker
-        from credx.broker.enroll import create_invitation
+        from credx.broker.invitation import create_invitation
     running = open_broker(policy_file, data_dir, now=app.edges.now)
     if issuer not in running.policy().issuers:
         raise UsageError(
             f"the policy trusts no identity provider called {clean(issuer)}",
             hint=f"one of: {', '.join(running.policy().issuers)}",
         )
-    secret = create_invitation(running.store, issuer, subject, app.edges.now(), app.edges.rng)
+    secret = create_invitation(
+        running.audit,
+        issuer,
+        subject,
+        administrator=_administrator(),
+        now=app.edges.now(),
+        rng=app.edges.rng,
+    )
     app.out(secret.reveal() + "\n")
     app.ui.note(f"good once, for {spell(24 * 3600)}, with {clean(subject)}'s own sign-in alone")
+
+
+def _administrator() -> str:
+    """Whoever may read the store's files, by the name that this host knows; the audit record says so."""
+    import getpass
+    import socket
+
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # an account without a name
+        name = "unknown"
+    return f"{name}@{socket.gethostname()}"

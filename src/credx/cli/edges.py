@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from credx.cli import terminal
 
@@ -105,6 +105,22 @@ class Edges:
     flow: Callable[[Settings, App], Flow] = lambda settings, app: app.new_flow(settings)
 
 
+class _LaterHttp:
+    """``credx.http.Http`` that loads TLS and urllib3 with the first request: a cached answer makes none."""
+
+    def __init__(self, ca_file: str | None) -> None:
+        self._ca_file = ca_file
+
+    @functools.cached_property
+    def _http(self) -> Http:
+        from credx.http import Http
+
+        return Http(ca_file=self._ca_file)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._http, name)
+
+
 class App:
     """One run of the command line: what a command gets to work with (click's ``obj``)."""
 
@@ -131,9 +147,7 @@ class App:
         return config.load(self.places)
 
     def http(self, ca_file: str | None) -> Http:
-        from credx.http import Http
-
-        return Http(ca_file=ca_file)
+        return cast("Http", _LaterHttp(ca_file))
 
     def flow(self, **overrides: Any) -> Flow:
         """The client story over these edges; ``overrides`` replace single settings for this run."""

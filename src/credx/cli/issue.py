@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from credx.cli.options import issuing, make_ask, the_role
+from credx.cli.options import COMMAND, WithCommand, issuing, make_ask, the_role
 from credx.cli.terminal import PROCESS_PROMPT_SECONDS
 from credx.errors import UsageError
 
@@ -92,24 +91,6 @@ def process(app: App, /, role: str | None, **options: Any) -> None:
     app.edges.write(document(found, app.edges.now()))
 
 
-class WithCommand(click.Command):
-    """``[OPTIONS] [ROLE] -- CMD...``: what follows the first ``--`` is the command, as it stands."""
-
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        return [*super().collect_usage_pieces(ctx), "--", "CMD..."]
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own, command = args, []
-        if "--" in args:
-            at = args.index("--")
-            own, command = args[:at], args[at + 1 :]
-        ctx.meta["credx.command"] = command
-        rest = super().parse_args(ctx, own)
-        if not command and not ctx.resilient_parsing:
-            raise click.UsageError("give the command to run after --", ctx)
-        return rest
-
-
 @click.command("exec", cls=WithCommand)
 @click.argument("role", required=False)
 @issuing
@@ -120,10 +101,12 @@ def execute(ctx: click.Context, /, role: str | None, **options: Any) -> None:
     \b
     credx exec ROLE -- aws s3 ls
     """  # noqa: D301 -- \b is click's mark for lines to keep
+    import shutil
+
     from credx.credentials.env import child_environment
 
     app: App = ctx.obj
-    command: list[str] = ctx.meta["credx.command"]
+    command: list[str] = ctx.meta[COMMAND]
     path = app.edges.environ.get("PATH")
     if shutil.which(command[0], path=path) is None:  # before anybody is asked to touch a key for nothing
         raise UsageError(f"{command[0]!r} is not a command on this machine", hint="check the PATH")

@@ -7,7 +7,6 @@ import importlib
 import os
 import re
 import sys
-import traceback
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
@@ -155,6 +154,8 @@ def _masked(exc: BaseException) -> str:
 
 def _trace(exc: BaseException | None) -> None:
     """Frames without locals and messages without anything that looks like a secret, causes first."""
+    import traceback
+
     chain: list[BaseException] = []
     while exc is not None and exc not in chain:
         chain.append(exc)

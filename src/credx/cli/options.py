@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"([0-9]{1,6})([smh]?)")
+COMMAND: Final = "credx.command"  # the key in ctx.meta
 MIN_LEFT: Final = 300  # seconds; what `process` never goes below, see credentials.process
 
 
@@ -48,6 +49,24 @@ def spell(seconds: float) -> str:
     if not hours and not minutes:
         return f"{whole}s"
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or not hours else "")
+
+
+class WithCommand(click.Command):
+    """``[OPTIONS] [ROLE] -- CMD...``: what follows the first ``--`` goes into ``ctx.meta[COMMAND]`` as it stands."""
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "--", "CMD..."]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own, command = args, []
+        if "--" in args:
+            at = args.index("--")
+            own, command = args[:at], args[at + 1 :]
+        ctx.meta[COMMAND] = command
+        rest = super().parse_args(ctx, own)
+        if not command and not ctx.resilient_parsing:
+            raise click.UsageError("give the command to run after --", ctx)
+        return rest
 
 
 def _forbid_prompts(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -32,6 +33,7 @@ def init(app: App, url: str, ca_file: str | None, yes: bool) -> None:
     if not permitted_url(url):
         raise UsageError(f"{clean(url)} is not an address to trust", hint="credx init https://BROKER")
     url = url.rstrip("/")
+    ca_file = str(Path(ca_file).resolve()) if ca_file else None
     document = BrokerClient(url, app.http(ca_file)).configuration()
     settings = dataclasses.replace(config.from_broker_document(url, document), ca_file=ca_file)
     before = _configured(app)
@@ -79,12 +81,13 @@ def _confirm_change(app: App, before: Settings | None, after: Settings, *, yes: 
     "--token-source", metavar="SOURCE",
     help="Take the ID token from file:PATH, env:NAME or stdin instead of the browser.",
 )  # fmt: skip
+@click.option("--force", is_flag=True, help="Sign in anew although you are signed in.")
 @no_input
 @click.pass_obj
-def login(app: App, token_source: str | None) -> None:
+def login(app: App, token_source: str | None, force: bool) -> None:
     """Sign in at your identity provider."""
     overrides = {} if token_source is None else {"token_source": token_source}
-    claims = app.flow(**overrides).sign_in(force=True)
+    claims = app.flow(**overrides).sign_in(force=force)
     name = next(
         (claims.claims[key] for key in ("email", "preferred_username", "name") if claims.claims.get(key)),
         claims.subject,

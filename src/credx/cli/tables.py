@@ -91,6 +91,18 @@ def status(found: Mapping[str, Any], now: float, is_terminal: bool) -> str:
     return _render(table, is_terminal)
 
 
+def sandbox(where: Mapping[str, str], people: Mapping[str, tuple[str, str]], is_terminal: bool) -> str:
+    """What runs where, and who is there with what to type."""
+    parts = Table(box=None, show_header=False, pad_edge=False)
+    for name, address in where.items():
+        parts.add_row(_cell(name, "bold"), _cell(address, "cyan"))
+    persons = Table(box=None, show_header=False, pad_edge=False)
+    for name, (groups, line) in people.items():
+        persons.add_row(_cell(name, "bold"), _cell(groups), _cell(line, "cyan"))
+    hint = Text("\nIn another terminal, be one of them (bash, zsh); then try: credx roles\n")
+    return "\n" + "".join(_render(part, is_terminal) for part in (parts, hint, persons)) + "\n"
+
+
 def _day(at: object) -> str:
     if isinstance(at, (int, float)):
         return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")

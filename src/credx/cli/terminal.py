@@ -14,11 +14,12 @@ import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from credx.errors import CredxError, FactorError
-from credx.model import Secret
 from credx.ui import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from credx.model import Secret
 
 PROCESS_PROMPT_SECONDS: Final = 50.0  # the Go SDK, so Terraform, kills credential_process at 60 s
 MAX_LINE: Final = 4096  # bytes of one answer; what a terminal's canonical mode holds
@@ -30,7 +31,7 @@ class Device(Protocol):
 
     def write(self, text: str) -> None: ...
 
-    def read_line(self, *, echo: bool, seconds: float | None) -> str:
+    def ask(self, question: str, *, echo: bool, seconds: float | None) -> str:
         """Raises ``EOFError`` at the end of input and ``TimeoutError`` after ``seconds``."""
 
 
@@ -101,6 +102,8 @@ class Terminal:
         return self._ask(text, echo=True)
 
     def prompt_secret(self, text: str) -> Secret:
+        from credx.model import Secret
+
         return Secret(self._ask(text, echo=False))
 
     def confirm(self, text: str) -> bool:
@@ -118,9 +121,9 @@ class Terminal:
             raise CredxError(
                 f"there is no terminal to ask on: {clean(text)}", hint="run this command in a terminal"
             )
-        device.write(f"credx: {clean(text).rstrip(': ')}: ")
+        question = f"credx: {clean(text).rstrip(': ')}: "
         try:
-            return device.read_line(echo=echo, seconds=self.prompt_seconds)
+            return device.ask(question, echo=echo, seconds=self.prompt_seconds)
         except EOFError as exc:
             raise KeyboardInterrupt from exc  # Ctrl-D at a question means: leave it
         except TimeoutError as exc:
@@ -141,10 +144,11 @@ class PosixDevice:
         while data:
             data = data[os.write(self._descriptor, data) :]
 
-    def read_line(self, *, echo: bool, seconds: float | None) -> str:
+    def ask(self, question: str, *, echo: bool, seconds: float | None) -> str:
         deadline = None if seconds is None else time.monotonic() + seconds
         line = b""
         with contextlib.nullcontext() if echo else self._without_echo():
+            self.write(question)
             while not line.endswith(b"\n"):
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 if not select.select([self._descriptor], [], [], left)[0]:
@@ -168,7 +172,7 @@ class PosixDevice:
         try:
             yield
         finally:
-            termios.tcsetattr(self._descriptor, termios.TCSAFLUSH, before)
+            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, before)
             self.write("\n")
 
 
@@ -179,9 +183,10 @@ class WindowsDevice:
         with open("CONOUT$", "w", encoding="utf-8", errors="replace") as console:  # noqa: PTH123 -- no path
             console.write(text)
 
-    def read_line(self, *, echo: bool, seconds: float | None) -> str:
+    def ask(self, question: str, *, echo: bool, seconds: float | None) -> str:
         import msvcrt
 
+        self.write(question)
         console: object = msvcrt
         line = ""
         deadline = None if seconds is None else time.monotonic() + seconds

@@ -1,0 +1,50 @@
+"""How a command that runs for long ends: once, through every ``finally``, whatever signal asks for it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SIGNALLED: Final = 128  # a shell's exit code for "ended by signal n" is 128 + n
+_ENDING: Final = ("SIGTERM", "SIGHUP", "SIGINT")
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP leave through every ``finally`` on the way, once."""
+
+    def leave(number: int, _frame: object) -> NoReturn:
+        ignore_signals()
+        sys.exit(SIGNALLED + number)
+
+    def interrupt(_number: int, _frame: object) -> NoReturn:
+        ignore_signals()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread alone
+        return
+    before = {number: signal.getsignal(number) for number in numbers()}
+    for number in before:
+        signal.signal(number, interrupt if number == signal.SIGINT else leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def numbers() -> list[signal.Signals]:
+    return [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
+
+
+def ignore_signals() -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers():
+            signal.signal(number, signal.SIG_IGN)
