@@ -78,7 +78,7 @@ class Audit:
         self._signer = signer
         self._copy = copy
         self._lock = threading.Lock()  # one link of the chain at a time
-        self._head: _Head | None = None  # None: unknown, ask the store
+        self._head: _Head | None = None  # None: not read yet
 
     def commit(self, writes: Sequence[Write], record: Mapping[str, Any], *, now: float) -> None:
         """The caller's writes, the record and the chain head in one ``Store.apply``.
@@ -102,9 +102,9 @@ class Audit:
         self.commit([], record, now=now)
 
     def _commit(self, writes: Sequence[Write], fields: Mapping[str, Any], now: float) -> Mapping[str, Any]:
+        # A head that is behind, because an answer got lost, meets a record where there must be none yet.
         for _ in range(HEAD_RETRIES):
-            head = self._head or self._stored_head(now)
-            self._head = None  # unknown until the store has answered
+            head = self._head = self._head or self._stored_head(now)
             seq = head.seq + 1
             record = self._sealed(
                 audit_record.link(fields, at=int(now), writer=self.writer, seq=seq, prev=head.hash)
@@ -130,7 +130,6 @@ class Audit:
     def _links(self, record: Mapping[str, Any]) -> list[Write]:
         seq = record["seq"]
         links: list[Write] = [
-            # a link is never written twice: this is what finds out that the head has moved
             Put(key=record_key(self.writer, seq), value=record, expected=0),
             Put(key=head_key(self.writer), value={"seq": seq, "hash": record["hash"]}, expected=None),
         ]

@@ -1,7 +1,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from credx.broker.stores import (
     Delete,
     Key,
     Put,
+    Write,
 )
 from credx.broker.stores.memory import MemoryStore
 from credx.model import Secret
@@ -94,7 +96,13 @@ class TestCommit:
             audit.commit([CALLERS], GRANTED, now=NOW)
         assert len(list(audit.read(NOW))) == 2
 
-    def test_64_threads_make_one_whole_chain(self, store: MemoryStore, audit: Audit) -> None:
+    def test_64_threads_make_one_whole_chain(self) -> None:
+        class Slow(MemoryStore):
+            def apply(self, writes: Sequence[Write], *, now: float) -> None:
+                time.sleep(0.001)  # lets another thread in between reading the head and moving it
+                super().apply(writes, now=now)
+
+        audit = Audit(Slow(), WRITER)
         with ThreadPoolExecutor(64) as pool:
             list(pool.map(lambda n: audit.append({**GRANTED, "issuance": str(n)}, now=NOW), range(256)))
         assert audit.verify(NOW) is None

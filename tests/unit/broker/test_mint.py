@@ -194,6 +194,7 @@ def test_whatever_a_policy_grants_is_a_token_that_sts_takes(
     assert set(claims[TAGS]["transitive_tag_keys"]) <= set(tags)
 
 
+@settings(deadline=None)
 @given(PERSONS, st.from_regex(r"[A-Za-z0-9_-]{12,64}", fullmatch=True))
 def test_a_session_name_is_one_that_sts_takes(person: Person, issuance: str) -> None:
     name = session_name(person, issuance)

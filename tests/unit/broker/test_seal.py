@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from credx.broker.seal import MAX_PLAINTEXT, Sealer, SealError
@@ -9,6 +9,7 @@ from credx.broker.seal import MAX_PLAINTEXT, Sealer, SealError
 SEALER = Sealer(bytes(range(32)))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.text(min_size=1, max_size=50).filter(str.isprintable))
 def test_what_is_sealed_opens_in_its_context_alone(plaintext: bytes, context: str) -> None:
     sealed = SEALER.seal(plaintext, context)
@@ -19,6 +20,7 @@ def test_what_is_sealed_opens_in_its_context_alone(plaintext: bytes, context: st
         Sealer(bytes(32)).open_(sealed, context)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_one_changed_character_and_it_does_not_open(data: st.DataObject) -> None:
     sealed = SEALER.seal(b"twenty bytes of seed", "totp/a/1")
