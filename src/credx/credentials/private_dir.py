@@ -48,9 +48,12 @@ class PrivateDir:
                 fd = self._open(folder, name, flags)
             except FileNotFoundError:
                 return None
-            with os.fdopen(fd, "rb") as stream:
+            try:
                 self._check(fd, name)
-                return stream.read(limit + 1)
+                with os.fdopen(fd, "rb", closefd=False) as stream:
+                    return stream.read(limit + 1)
+            finally:
+                os.close(fd)
 
     def replace(self, name: str, data: bytes) -> None:
         """Put ``data`` in place of the file, durably, whole or not at all. Call it under ``locked``."""

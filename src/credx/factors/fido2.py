@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Ceremony: TypeAlias = Callable[[Fido2Client, threading.Event], dict[str, Any]]
 
 CEREMONY_SECONDS: Final = 50.0  # the Go SDK, so Terraform, kills credential_process at 60 s (past-faults 5)
+CHALLENGE_BYTES: Final = 16  # at least, WebAuthn 13.4.3
 PARTING_SECONDS: Final = 1.0  # for the other keys to stop blinking
 
 
@@ -101,11 +102,6 @@ def hid_devices() -> list[CtapDevice]:
 
 
 @dataclass(frozen=True)
-class _Touch:
-    """A key waits for the finger."""
-
-
-@dataclass(frozen=True)
 class _Pin:
     """A key wants its PIN; ``answer`` takes it, or None."""
 
@@ -122,7 +118,7 @@ class _Failed:
     cause: Exception
 
 
-_Message: TypeAlias = "_Touch | _Pin | _Done | _Failed"
+_Message: TypeAlias = "_Pin | _Done | _Failed"
 
 
 class _Worker(UserInteraction):
@@ -130,9 +126,6 @@ class _Worker(UserInteraction):
 
     def __init__(self, inbox: queue.Queue[_Message]) -> None:
         self._inbox = inbox
-
-    def prompt_up(self) -> None:
-        self._inbox.put(_Touch())
 
     def request_pin(self, *_: object) -> str | None:
         answer: queue.Queue[str | None] = queue.Queue()
@@ -151,7 +144,6 @@ class _Run:
     def __init__(self, ui: UI, note: str) -> None:
         self._ui = ui
         self._note = note
-        self._noted = False
         self._inbox: queue.Queue[_Message] = queue.Queue()
         self._stop = threading.Event()
 
@@ -171,6 +163,7 @@ class _Run:
             )
             for key in keys
         ]
+        self._ui.note(self._note)  # before any PIN is typed: what is approved comes first
         try:
             for thread in threads:
                 thread.start()
@@ -192,8 +185,6 @@ class _Run:
             except queue.Empty:
                 raise no_touch(seconds) from None
             match message:
-                case _Touch():
-                    self._ask_for_touch()
                 case _Pin(answer):
                     answer.put(self._pin())
                 case _Done(response):
@@ -202,19 +193,16 @@ class _Run:
                     failures.append(cause)
         raise explain(failures, seconds)
 
-    def _ask_for_touch(self) -> None:
-        if not self._noted:
-            self._noted = True
-            self._ui.note(self._note)
-
     def _pin(self) -> str | None:
         return self._ui.prompt_secret("PIN of the security key").reveal() if self._ui.interactive else None
 
 
 def _options(kind: Any, public_key: dict[str, Any]) -> Any:
     try:
-        return kind.from_dict(public_key)
-    except (ValueError, TypeError, KeyError, AttributeError) as exc:
-        raise FactorError(
-            "the broker's challenge cannot be read", hint="update credx, or tell the broker's owner"
-        ) from exc
+        options = kind.from_dict(public_key)
+        readable = isinstance(options.challenge, bytes) and len(options.challenge) >= CHALLENGE_BYTES
+    except (ValueError, TypeError, KeyError, AttributeError):
+        readable = False
+    if not readable:
+        raise FactorError("the broker's challenge cannot be read", hint="update credx, then: credx doctor")
+    return options

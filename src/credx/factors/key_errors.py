@@ -25,43 +25,36 @@ def explain(causes: Sequence[Exception], seconds: float) -> FactorError:
 
 
 def _explained(cause: Exception, seconds: float) -> tuple[int, FactorError]:
-    """What to tell, and its rank: of several keys' failures the one that helps most is told."""
-    error: FactorError
-    below = cause.cause if isinstance(cause, ClientError) else None
-    below = below.code if isinstance(below, CtapError) else below
-    if isinstance(cause, PinRequiredError):
-        error = FactorError("the security key wants its PIN", hint="run the command in a terminal")
-        return 0, error
-    if below in {CtapError.ERR.PIN_INVALID, CtapError.ERR.PIN_AUTH_INVALID}:
-        return 0, FactorError("the PIN is wrong", hint="try again; the key locks after eight wrong PINs")
-    if below in {CtapError.ERR.PIN_BLOCKED, CtapError.ERR.PIN_AUTH_BLOCKED, CtapError.ERR.UV_BLOCKED}:
-        return 0, FactorError("the security key is blocked", hint="plug it out and in, then try again")
+    """What to tell, and its rank: lower tells more."""
     code = cause.code if isinstance(cause, ClientError) else None
-    match code:
-        case ClientError.ERR.TIMEOUT:
-            rank, error = 1, no_touch(seconds)
-        case ClientError.ERR.DEVICE_INELIGIBLE if below == CtapError.ERR.CREDENTIAL_EXCLUDED:
-            rank, error = 2, FactorError("this security key is enrolled already", hint="credx factor list")
-        case ClientError.ERR.DEVICE_INELIGIBLE:
-            error = FactorError(
-                "this security key is not enrolled", hint="use another, see: credx factor list"
-            )
-            rank = 2
-        case ClientError.ERR.CONFIGURATION_UNSUPPORTED:
-            error = FactorError(
-                "this security key has no PIN or fingerprint set", hint="set a PIN on the key"
-            )
-            rank = 3
-        case ClientError.ERR.BAD_REQUEST if below is None:
-            error = FactorError("the challenge is for another site than the broker", hint="credx doctor")
-            rank = 0
-        case ClientError.ERR.BAD_REQUEST if below == CtapError.ERR.OPERATION_DENIED:
-            rank, error = 1, FactorError("the touch was refused on the security key", hint="try again")
+    below = cause.cause if isinstance(cause, ClientError) else None
+    ctap = below.code if isinstance(below, CtapError) else None
+    match (code, ctap):
+        case _ if isinstance(cause, PinRequiredError):
+            found = 0, FactorError("the security key wants its PIN", hint="run the command in a terminal")
+        case (_, CtapError.ERR.PIN_INVALID | CtapError.ERR.PIN_AUTH_INVALID):
+            found = 0, FactorError("the PIN is wrong", hint="try again; the key locks after eight wrong PINs")
+        case (_, CtapError.ERR.PIN_BLOCKED | CtapError.ERR.PIN_AUTH_BLOCKED | CtapError.ERR.UV_BLOCKED):
+            found = 0, FactorError("the security key is blocked", hint="plug it out and in, then try again")
+        case (ClientError.ERR.BAD_REQUEST, None):
+            found = 0, FactorError("the challenge is for another site than the broker", hint="credx doctor")
+        case (_, CtapError.ERR.OPERATION_DENIED):
+            found = 1, FactorError("the touch was refused on the security key", hint="try again")
+        case (ClientError.ERR.TIMEOUT, _):
+            found = 1, no_touch(seconds)
+        case (_, CtapError.ERR.CREDENTIAL_EXCLUDED):
+            found = 2, FactorError("this security key is enrolled already", hint="credx factor list")
+        case (ClientError.ERR.DEVICE_INELIGIBLE, _):
+            hint = "use another, see: credx factor list"
+            found = 2, FactorError("this security key is not enrolled", hint=hint)
+        case (ClientError.ERR.CONFIGURATION_UNSUPPORTED, _):
+            hint = "set a PIN on the key"
+            found = 3, FactorError("this security key has no PIN or fingerprint set", hint=hint)
         case _:
-            error = FactorError(f"the security key failed ({type(cause).__name__})", hint="plug it in again")
-            rank = 4
-    error.__cause__ = cause
-    return rank, error
+            what = type(cause).__name__
+            found = 4, FactorError(f"the security key failed ({what})", hint="plug it out and in again")
+    found[1].__cause__ = cause
+    return found
 
 
 def no_touch(seconds: float) -> FactorError:

@@ -99,11 +99,8 @@ class Flow:
     def credentials(self, ask: Ask, *, min_left: int = 300, use_cache: bool = True) -> AwsCredentials:
         """Credentials for ``ask`` with at least ``min_left`` seconds left where the role's duration allows.
 
-        Those that live on but are due for renewal are renewed only where it asks nobody for anything; when
-        that fails they are served.
-
-        Raises:
-            CredxError: of the step that failed.
+        Those that live on but are due for renewal are renewed only where that asks nobody for anything, and
+        are served when it fails. Raises the ``CredxError`` of the step that failed.
         """
         name = cache.cache_name(self._cache_of, ask)
         kept = self._cached(name, min_left) if use_cache else None  # 1
