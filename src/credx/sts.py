@@ -2,7 +2,7 @@
 
 The call is unsigned, so no credential of this machine is looked for, and what is asked is only what the
 arguments say: endpoint variables, profiles and the shared files of the AWS CLI have no say (design,
-contracts). An AWS_CA_BUNDLE is heeded, since it can only make the call fail or trust what its owner trusts.
+contracts).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def assume_role_with_web_identity(
         policy: inline session policy as JSON, or None.
         region: whose STS is called; the credentials are for it.
         endpoint: instead of the region's own; https, or http on a loopback host.
-        ca_file: PEM bundle instead of the default one.
+        ca_file: PEM bundle beside the system's trust store; without it ``AWS_CA_BUNDLE``, if set.
 
     Raises:
         AwsRefusedError: AWS said no, gave credentials of another role, or an argument is one AWS would refuse.
@@ -119,8 +119,7 @@ def _call(
 ) -> dict[str, Any] | CredxError:
     """The answer of STS, or the error to raise."""
     # imported here: a warm `credx process` must not pay 200 ms for a call that it does not make
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
-    from botocore.parsers import ResponseParserError  # noqa: PLC0415
+    from botocore.exceptions import ClientError  # noqa: PLC0415
 
     try:
         answer: dict[str, Any] = _client(region, endpoint, ca_file).assume_role_with_web_identity(
@@ -128,7 +127,7 @@ def _call(
         )
     except ClientError as exc:
         return _refused(exc.response, token)
-    except (BotoCoreError, ResponseParserError, OSError, ValueError) as exc:
+    except Exception as exc:  # noqa: BLE001 -- botocore's parsers raise what the answer makes them raise
         return UnavailableError(
             f"AWS STS in {region} cannot be reached ({type(exc).__name__})", hint="credx doctor"
         )
@@ -146,17 +145,13 @@ def _client(region: str, endpoint: str | None, ca_file: str | None) -> Any:
         for name, (_, _, default, conversion) in botocore.session.Session.SESSION_VARIABLES.items()
     }
     detached["config_file"] = detached["credentials_file"] = (None, None, os.devnull, None)
-    detached["ca_bundle"] = (None, "AWS_CA_BUNDLE", None, None)
     detached["sts_regional_endpoints"] = (None, None, "regional", None)
-    return botocore.session.Session(session_vars=detached).create_client(
+    client: Any = botocore.session.Session(session_vars=detached).create_client(
         "sts",
         region_name=region,
         endpoint_url=endpoint,
-        verify=ca_file,
         config=Config(
             signature_version=UNSIGNED,
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # stubs lag
             use_fips_endpoint=False,
@@ -164,6 +159,37 @@ def _client(region: str, endpoint: str | None, ca_file: str | None) -> Any:
             user_agent_extra=f"credx/{__version__}",
         ),
     )
+    client._endpoint.http_session = _transport(client.meta.endpoint_url, ca_file)  # noqa: SLF001 -- no other seam
+    return client
+
+
+def _transport(url: str, ca_file: str | None) -> Any:
+    """Botocore's own HTTP session, but trusting what ``credx.http`` trusts: the system's CAs and ``ca_file``.
+
+    botocore alone knows only the CAs it ships, so that a company's own CA would need a setting.
+    """
+    import ssl  # noqa: PLC0415
+
+    from botocore.httpsession import URLLib3Session  # noqa: PLC0415
+    from botocore.utils import get_environ_proxies  # noqa: PLC0415
+
+    extra = ca_file or os.environ.get("AWS_CA_BUNDLE")
+
+    class Transport(URLLib3Session):
+        def _get_ssl_context(self) -> ssl.SSLContext:
+            import truststore  # noqa: PLC0415
+
+            context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            if extra:
+                context.load_verify_locations(cafile=extra)
+            return context
+
+        def _setup_ssl_cert(self, conn: Any, _url: str, _verify: object) -> None:
+            conn.cert_reqs = "CERT_REQUIRED"  # whatever AWS's tools are told
+            conn.ca_certs = None
+
+    timeout: Any = (CONNECT_TIMEOUT, READ_TIMEOUT)  # the stubs know single numbers alone
+    return Transport(timeout=timeout, proxies=get_environ_proxies(url))
 
 
 def _refused(response: Mapping[str, Any], token: Secret) -> CredxError:
