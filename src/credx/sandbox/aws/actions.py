@@ -180,7 +180,7 @@ def _ssm(request: Request, region: str, moto: Moto) -> Operation | None:
     elif name in ("GetParameter", "GetParameters", "GetParametersByPath"):
         asked = parameters.get("Names", [parameters.get("Name", parameters.get("Path"))])
         if isinstance(asked, list) and asked and all(_plain(a) and not a.startswith("arn:") for a in asked):
-            resources = [Resource(f"{base}:parameter/{a.partition(':')[0].lstrip('/')}") for a in asked]
+            resources = [Resource(f"{base}:parameter/{a.partition(':')[0].removeprefix('/')}") for a in asked]
     return None if resources is None else Operation("ssm:" + name, tuple(resources), keys, parameters)
 
 

@@ -113,7 +113,8 @@ def fault(service: str, mishap: Mishap, message: str = "", *, detail: str = "") 
 def render(service: str, found: AwsFault) -> Response:
     """Write a fault in the service's protocol: query XML, EC2 XML, S3 XML or JSON 1.1."""
     request_id = str(uuid.uuid4())
-    code, message = escape(found.code), escape(found.message)
+    shown = "".join(c if c.isprintable() else "?" for c in found.message)  # XML takes no control character
+    code, message = escape(found.code), escape(shown)
     error = f"<Code>{code}</Code><Message>{message}</Message>"
     if service in ("ssm", "ssmmessages"):
         body = json.dumps({"__type": found.code, "message": found.message, "Message": found.message})

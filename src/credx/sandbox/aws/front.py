@@ -229,11 +229,11 @@ def fetch_document(url: str) -> bytes:
 
 def _spoken(request: Request) -> str:
     """The service whose error format the caller will understand, from what the request claims."""
+    if request.header("x-amz-target"):
+        return "ssm"  # or another service with JSON answers
     credential = (request.header("authorization") or "").partition("Credential=")[2].split("/")
     if len(credential) > 3:
         return credential[3] if credential[3].isascii() and credential[3].isalnum() else "s3"
-    if request.header("x-amz-target"):
-        return "ssm"
     return "sts" if request.form() else "s3"
 
 

@@ -7,6 +7,7 @@ Verified with joserfc, so that a fault in ``credx.jose`` does not hide itself.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def verify_web_identity(
     claims = _object(payload or b"")
     _check_times(claims, now)
     subject = claims.get("sub")
-    if not isinstance(subject, str) or not subject:
+    if not isinstance(subject, str) or not subject or not subject.isprintable():
         raise invalid("Missing a required claim: sub")
     audience, azp = _audience(claims)
     if audience not in provider.client_ids:
@@ -153,8 +154,10 @@ def _key(keys: list[Any], kid: str, algorithm: str) -> RSAKey | ECKey:
         _no_key("the JWK has key_ops, another use or private members")
     try:
         if algorithm == "RS256" and jwk.get("kty") == "RSA":
-            rsa = RSAKey.import_key(jwk)
-            return rsa if rsa.raw_value.key_size >= MIN_RSA_BITS else _no_key("the RSA key is too short")
+            modulus = base64.b64decode(jwk["n"] + "==", altchars=b"-_")
+            if int.from_bytes(modulus).bit_length() < MIN_RSA_BITS:
+                _no_key("the RSA key is too short")
+            return RSAKey.import_key(jwk)
         if algorithm == "ES256" and jwk.get("kty") == "EC" and jwk.get("crv") == "P-256":
             return ECKey.import_key(jwk)
     except (JoseError, ValueError, KeyError, TypeError) as exc:

@@ -89,6 +89,9 @@ class _Threads(ThreadingHTTPServer):
     block_on_close = False  # an idle keep-alive connection must not hold up the end
     request_queue_size = 64
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: the client went away."""
+
 
 def _handler(handle: Callable[[Request], Response]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
