@@ -11,10 +11,8 @@ Sections cited are those of CTAP 2.1.
 from __future__ import annotations
 
 import secrets
-import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -30,9 +28,10 @@ from fido2.webauthn import AttestedCredentialData, AuthenticatorData
 from credx.sandbox.files import locked
 from credx.sandbox.key_finger import Finger, Prompt, Touch
 from credx.sandbox.key_memory import Credential, load, save
+from credx.sandbox.key_messages import GET_ASSERTION, MAKE_CREDENTIAL, parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 ERR = CtapError.ERR
@@ -145,9 +144,9 @@ class SoftwareKey(CtapDevice):
             case Ctap2.CMD.GET_INFO:
                 return _INFO
             case Ctap2.CMD.MAKE_CREDENTIAL:
-                return self._make_credential(_parameters(data[1:], required=(1, 2, 3, 4)), finger)
+                return self._make_credential(parameters(data[1:], MAKE_CREDENTIAL, required=4), finger)
             case Ctap2.CMD.GET_ASSERTION:
-                return self._get_assertion(_parameters(data[1:], required=(1, 2)), finger)
+                return self._get_assertion(parameters(data[1:], GET_ASSERTION, required=2), finger)
             case Ctap2.CMD.GET_NEXT_ASSERTION:
                 return self._next_assertion(pending)
             case Ctap2.CMD.SELECTION:
@@ -306,18 +305,6 @@ _INFO: Final[dict[int, Any]] = {
     9: ["usb"],
     10: [{"alg": ES256.ALGORITHM, "type": "public-key"}],
 }
-
-
-def _parameters(data: bytes, *, required: tuple[int, ...]) -> Mapping[int, Any]:
-    try:
-        given = cbor.decode(data)
-    except (ValueError, LookupError, TypeError, struct.error, RecursionError) as exc:
-        raise CtapError(ERR.INVALID_CBOR) from exc
-    if not isinstance(given, Mapping):
-        raise CtapError(ERR.CBOR_UNEXPECTED_TYPE)
-    if any(number not in given for number in required):
-        raise CtapError(ERR.MISSING_PARAMETER)
-    return given
 
 
 def _no_pin(parameter: object, protocol: object) -> None:

@@ -24,6 +24,8 @@ from fido2.webauthn import (
     ResidentKeyRequirement,
     UserVerificationRequirement,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from credx.sandbox.security_key import Faults, Prompt, SoftwareKey, Touch
 
@@ -232,6 +234,35 @@ def test_bad_commands_are_answered_with_their_status(
     tmp_path: Path, request_: bytes, status: CtapError.ERR
 ) -> None:
     assert SoftwareKey(tmp_path / "key").call(CTAPHID.CBOR, request_) == bytes([status])
+
+
+SIMPLE = st.booleans() | st.integers(-300, 300) | st.text(max_size=5) | st.binary(max_size=5)
+VALUES = st.recursive(
+    SIMPLE,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["id", "alg", "type", "rk", "uv", "up", "name"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    command=st.sampled_from([1, 2, 4, 6, 8, 0x0B, 0x40]),
+    parameters=st.dictionaries(st.integers(1, 9), VALUES, max_size=9),
+)
+def test_any_parameters_get_an_answer(
+    tmp_path_factory: pytest.TempPathFactory, command: int, parameters: dict[int, Any]
+) -> None:
+    key = SoftwareKey(tmp_path_factory.getbasetemp() / "fuzzed-key")
+    assert key.call(CTAPHID.CBOR, bytes([command]) + cbor.encode(parameters))
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_get_an_answer(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    if data[:1] != b"\x07":
+        assert SoftwareKey(tmp_path_factory.getbasetemp() / "fuzzed-key").call(CTAPHID.CBOR, data)
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,8 @@ def test_the_shell_role_is_good_for_one_server(world: World) -> None:
     issued = issue(world, "alice", Ask(role="prod-shell", resources=(web,)), "webauthn")
     ssm = aws(world, exchange(world, issued), "ssm")
     assert refused(ssm.start_session, Target=db.rpartition("/")[2])
+    with pytest.raises(ClientError, match="TargetNotConnected"):  # allowed; nobody is at home there
+        ssm.start_session(Target=web.rpartition("/")[2])
 
 
 def test_servers_have_names(world: World) -> None:
