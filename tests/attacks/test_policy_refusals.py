@@ -153,7 +153,14 @@ def test_a_workload_never_touches_a_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "operation", ["creds", "forward:evil.example.com:22", "forward:localhost.evil:22", "shellx"]
+    "operation",
+    [
+        "creds",
+        "forward:evil.example.com:22",
+        "forward:localhost.evil:22",
+        "forward:localhost:evil:22",
+        "shellx",
+    ],
 )
 def test_an_operation_that_the_role_does_not_name(operation: str) -> None:
     assert denied(asked(operation=operation)).code == "access_denied"

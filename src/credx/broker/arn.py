@@ -60,17 +60,18 @@ def is_pattern(text: str) -> bool:
     return len(text) <= MAX_ARN and _PATTERN.fullmatch(text) is not None
 
 
-def matches(pattern: str, text: str, *, fields: int = 6) -> bool:
-    """Whether ``text`` is ``pattern``, ``*`` standing for any run of characters within one field.
+def matches(pattern: str, text: str) -> bool:
+    """Whether the ARN ``text`` is ``pattern``, ``*`` standing for any run of characters within one field.
 
-    Both are cut at the first ``fields - 1`` colons, so that a ``*`` never reaches from a region into an
-    account; the last field is the rest.
+    Both are cut at the first five colons, so that a ``*`` never reaches from a region into an account; the
+    resource is the rest.
     """
-    wanted, given = pattern.split(":", fields - 1), text.split(":", fields - 1)
-    return len(wanted) == len(given) and all(map(_glob, wanted, given))
+    wanted, given = pattern.split(":", 5), text.split(":", 5)
+    return len(wanted) == len(given) and all(map(glob, wanted, given))
 
 
-def _glob(pattern: str, text: str) -> bool:
+def glob(pattern: str, text: str) -> bool:
+    """The whole of ``text`` is ``pattern``, ``*`` standing for any run of characters; nothing else is special."""
     first, *rest = map(re.escape, pattern.split("*"))
     if not rest:
         return pattern == text

@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from credx.broker.arn import matches, parse_arn
+from credx.broker.arn import glob, matches, parse_arn
 from credx.broker.person import Person, accepts_idp_mfa, person_of
 from credx.broker.rules import (
     BROKER,
@@ -129,7 +129,14 @@ def _factors(role: Role, person: Person) -> tuple[str, ...]:
 
 
 def _operation_matches(allowed: str, operation: str) -> bool:
-    return matches(allowed, operation, fields=2)
+    return all(map(glob, _operation_parts(allowed), _operation_parts(operation)))
+
+
+def _operation_parts(operation: str) -> tuple[str, str, str]:
+    """Kind, host, port, each compared by itself: the port is what follows the last colon, as clients read it."""
+    kind, _, address = operation.partition(":")
+    host, _, port = address.rpartition(":")
+    return kind, host, port
 
 
 def _resources(role: Role, asked: Sequence[str]) -> tuple[str, ...]:

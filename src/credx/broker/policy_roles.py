@@ -111,7 +111,7 @@ def _operations(table: Table) -> tuple[str, ...]:
         good=_OPERATION.fullmatch,
         want="creds, shell, run, forward or forward:HOST:PORT",
     )
-    return tuple("forward:*" if word == "forward" else word for word in operations)
+    return tuple("forward:*:*" if word == "forward" else word for word in operations)
 
 
 def _check_role(role: Role, table: Table) -> None:

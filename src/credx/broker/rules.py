@@ -117,7 +117,7 @@ class Role:
         factor_max_age: one proof serves that long within ``factor_group``; 0 is a proof per issuance.
         target: ``none``, ``optional`` or ``required``. targets: ARN patterns, one of which must match.
         reason: ``optional`` or ``required``.
-        operations: exact, or ``forward:HOST:PORT`` with ``*``.
+        operations: ``creds``, ``shell``, ``run``, ``forward:HOST:PORT`` with ``*`` in host and port.
         statements: what the session policy says whatever the scopes.
         default_scopes: taken when none is asked.
     """

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credx.broker.arn import is_pattern, matches, parse_arn, parse_role_arn
+from credx.broker.arn import glob, is_pattern, matches, parse_arn, parse_role_arn
 from credx.broker.policy import Person, Policy, accepts_idp_mfa, decide, person_of, roles_for
 from credx.broker.policy_file import load_policy
 from credx.broker.session_policy import EXPIRY_ROOM, MAX_SESSION_POLICY, with_expiry
@@ -119,7 +119,7 @@ def test_operations_that_the_role_names(operation: str) -> None:
 
 
 def test_the_word_forward_means_every_address() -> None:
-    assert granted(Ask(role="buckets", operation="forward:db.internal:5432"))
+    assert granted(Ask(role="buckets", operation="forward:db.internal:5432")).operation
 
 
 def test_durations() -> None:
@@ -401,11 +401,11 @@ def test_the_matcher_is_anchored_and_keeps_to_its_field(pattern: str, text: str,
 def test_the_matcher_agrees_with_fnmatch(pattern: str, text: str) -> None:
     from fnmatch import fnmatchcase
 
-    assert matches(f"x:{pattern}", f"x:{text}", fields=2) == fnmatchcase(text, pattern)
+    assert glob(pattern, text) == fnmatchcase(text, pattern)
 
 
 def test_the_matcher_takes_no_time_on_nasty_patterns() -> None:
-    assert not matches("x:" + "*a" * 60 + "b", "x:" + "a" * 2000, fields=2)
+    assert not glob("*a" * 60 + "b", "a" * 2000)
 
 
 def test_patterns_and_role_arns() -> None:

@@ -53,7 +53,7 @@ def test_the_good_file() -> None:
     assert role.operations == ("shell", "run", "forward:localhost:*")
     assert (role.duration, role.max_duration, role.factor_max_age) == (3600, 3600, 0)
     assert policy.roles["logs"].factor_group == "logs"
-    assert policy.roles["buckets"].operations == ("creds", "forward:*")
+    assert policy.roles["buckets"].operations == ("creds", "forward:*:*")
 
 
 def test_nothing_of_a_policy_can_be_changed() -> None:
