@@ -33,7 +33,6 @@ HOMES = {
     "authlib": {"sandbox/"},
     "urllib3": {"http.py"},
     "truststore": {"http.py"},
-    "falcon": {"broker/"},
     "waitress": {"broker/"},
     "platformdirs": {"config.py"},
 }
