@@ -1,0 +1,95 @@
+"""``credx broker``: serve, check, invite."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from credx.protocol import HANDLE
+from credx.sandbox.scenario import policy_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Bench
+
+ISSUER = "https://idp.example.com"
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.toml"
+    text = policy_text(broker="https://credx.example.com", issuer=ISSUER, client_id="credx-cli")
+    path.write_text(text.replace('rp_id = "localhost"\n', ""), encoding="utf-8")
+    return path
+
+
+def test_check_says_per_role_and_scope_what_enforces_it(bare: Bench, policy: Path) -> None:
+    result = bare.run("broker", "check", str(policy))
+    assert result.code == 0, result.err
+    assert "prod-logs" in result.out
+    assert "signed+narrowing" in result.out
+    assert f"credx: ok: {policy}: 6 roles" in result.err
+
+
+def test_check_names_the_file_and_the_reason(bare: Bench, policy: Path) -> None:
+    policy.write_text(policy.read_text().replace('factors = ["webauthn"]', 'factors = ["sms"]', 1))
+    result = bare.run("broker", "check", str(policy))
+    assert (result.code, result.out) == (3, "")
+    assert str(policy) in result.err.splitlines()[0]
+    assert bare.run("broker", "check", str(policy.parent / "missing.toml")).code == 3
+
+
+def test_invite_prints_a_handle_once_and_records_who_made_it(
+    bare: Bench, policy: Path, tmp_path: Path
+) -> None:
+    where = ("--policy", str(policy), "--data", str(tmp_path / "data"))
+    result = bare.run("broker", "invite", *where, ISSUER, "s-1")
+    assert result.code == 0, result.err
+    assert HANDLE.fullmatch(result.out.strip())
+    assert result.out.strip() not in result.err
+    other = bare.run("broker", "invite", *where, "https://other.example.com", "s-1")
+    assert (other.code, other.out) == (2, "")
+    assert ISSUER in other.err
+
+
+def test_a_missing_extra_is_named(bare: Bench, policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "waitress", None)
+    monkeypatch.delitem(sys.modules, "credx.broker.wsgi", raising=False)
+    result = bare.run("broker", "serve", "--policy", str(policy), "--data", "data")
+    assert result.code == 3
+    assert result.err.splitlines()[1] == "hint: pip install 'credx[broker]'"
+
+
+@pytest.mark.parametrize("listen", ["8080", "host:", "host:99999", "http://host:80", ":80"])
+def test_listen_is_host_and_port(bare: Bench, listen: str) -> None:
+    result = bare.run("broker", "serve", "--policy", "p", "--data", "d", "--listen", listen)
+    assert result.code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_serves_until_it_is_told_to_stop(policy: Path, tmp_path: Path, number: signal.Signals) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "credx", "broker", "serve", "--policy", str(policy),
+         "--data", str(tmp_path / "data"), "--listen", "127.0.0.1:0"],
+        stderr=subprocess.PIPE, text=True, env=os.environ | {"NO_PROXY": "*"},
+    )  # fmt: skip
+    assert running.stderr is not None
+    line = running.stderr.readline()
+    found = re.search(r"listens on (http://127\.0\.0\.1:\d+)", line)
+    assert found, line
+    with urllib.request.urlopen(f"{found[1]}/healthz", timeout=10) as answer:
+        assert answer.status == 200
+    running.send_signal(number)
+    assert running.wait(15) == 0
+    rest = running.stderr.read()
+    running.stderr.close()
+    assert rest == "credx: stopped\n"
