@@ -32,7 +32,7 @@ HOMES = {
     "flask": {"sandbox/"},
     "authlib": {"sandbox/"},
     "urllib3": {"http.py"},
-    "truststore": {"http.py"},
+    "truststore": {"http.py", "sts.py"},
     "waitress": {"broker/"},
     "platformdirs": {"config.py"},
 }

@@ -1,0 +1,93 @@
+"""What the CLI and the broker say to each other. Names follow RFC 8693, RFC 6749, RFC 9470 and WebAuthn.
+
+``POST /token`` takes a form; every other route JSON. Both ends build and parse through this package, so a
+field exists once. Nothing here does I/O or decides anything.
+"""
+
+from credx.protocol.answer import (
+    Issued,
+    StepUp,
+)
+from credx.protocol.body import (
+    parse_json,
+)
+from credx.protocol.names import (
+    AWS_CREDENTIALS_TYPE,
+    CONFIGURATION_PATH,
+    DISCOVERY_PATH,
+    DURATION_RANGE,
+    ERROR_STATUS,
+    FACTOR_SESSIONS_PATH,
+    FACTORS_BEGIN_PATH,
+    FACTORS_COMPLETE_PATH,
+    FACTORS_PATH,
+    GRANT_TYPE,
+    HANDLE,
+    HEALTH_PATH,
+    ID_TOKEN_TYPE,
+    JWKS_PATH,
+    JWT_TYPE,
+    KINDS,
+    MAX_ARN,
+    MAX_BODY,
+    MAX_REASON,
+    MAX_RESOURCES,
+    MAX_SCOPES,
+    NAME,
+    OPERATION,
+    OTP,
+    ROLES_PATH,
+    TOKEN_PATH,
+)
+from credx.protocol.request import (
+    PROOF_FIELDS,
+    Ask,
+    FactorSessionProof,
+    Proof,
+    TokenRequest,
+    TotpProof,
+    WebAuthnProof,
+    proof_from_json,
+    proof_to_json,
+)
+
+__all__ = [
+    "AWS_CREDENTIALS_TYPE",
+    "CONFIGURATION_PATH",
+    "DISCOVERY_PATH",
+    "DURATION_RANGE",
+    "ERROR_STATUS",
+    "FACTORS_BEGIN_PATH",
+    "FACTORS_COMPLETE_PATH",
+    "FACTORS_PATH",
+    "FACTOR_SESSIONS_PATH",
+    "GRANT_TYPE",
+    "HANDLE",
+    "HEALTH_PATH",
+    "ID_TOKEN_TYPE",
+    "JWKS_PATH",
+    "JWT_TYPE",
+    "KINDS",
+    "MAX_ARN",
+    "MAX_BODY",
+    "MAX_REASON",
+    "MAX_RESOURCES",
+    "MAX_SCOPES",
+    "NAME",
+    "OPERATION",
+    "OTP",
+    "PROOF_FIELDS",
+    "ROLES_PATH",
+    "TOKEN_PATH",
+    "Ask",
+    "FactorSessionProof",
+    "Issued",
+    "Proof",
+    "StepUp",
+    "TokenRequest",
+    "TotpProof",
+    "WebAuthnProof",
+    "parse_json",
+    "proof_from_json",
+    "proof_to_json",
+]
