@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from credx.model import Secret
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-TotpCode: TypeAlias = Callable[[], Secret | None]
-"""Answers a code without a terminal (a password manager, the sandbox); None means: ask the person."""
+    from fido2.ctap import CtapDevice
+
+    from credx.model import Secret
+
+    Devices: TypeAlias = Callable[[], Sequence[CtapDevice]]
+    """The security keys that are plugged in."""
+
+    TotpCode: TypeAlias = Callable[[], Secret | None]
+    """Answers a code without a terminal (a password manager, the sandbox); None means: ask the person."""

@@ -22,10 +22,11 @@ from credx.errors import FactorError
 from credx.factors.key_errors import explain, no_key, no_touch, plug_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from fido2.ctap import CtapDevice
 
+    from credx.factors import Devices
     from credx.ui import UI
 
     Ceremony: TypeAlias = Callable[[Fido2Client, threading.Event], dict[str, Any]]
@@ -39,7 +40,7 @@ def get_assertion(
     public_key: dict[str, Any],
     *,
     origin: str,
-    devices: Callable[[], Sequence[CtapDevice]],
+    devices: Devices,
     ui: UI,
     approve: str,
     seconds: float = CEREMONY_SECONDS,
@@ -74,7 +75,7 @@ def make_credential(
     public_key: dict[str, Any],
     *,
     origin: str,
-    devices: Callable[[], Sequence[CtapDevice]],
+    devices: Devices,
     ui: UI,
     seconds: float = CEREMONY_SECONDS,
 ) -> dict[str, Any]:
@@ -150,7 +151,7 @@ class _Run:
     def first(
         self,
         ceremony: Ceremony,
-        devices: Callable[[], Sequence[CtapDevice]],
+        devices: Devices,
         origin: str,
         seconds: float,
     ) -> dict[str, Any]:

@@ -9,11 +9,9 @@ from credx.factors.totp import ask_code
 from credx.protocol import TotpProof, WebAuthnProof
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from fido2.ctap import CtapDevice
-
-    from credx.factors import TotpCode
+    from credx.factors import Devices, TotpCode
     from credx.model import Secret
     from credx.protocol import Proof, StepUp
     from credx.ui import UI
@@ -32,7 +30,7 @@ class Prover:
         self,
         *,
         ui: UI,
-        devices: Callable[[], Sequence[CtapDevice]],
+        devices: Devices,
         totp_code: TotpCode | None,
         origin: str,
         may_touch: bool,

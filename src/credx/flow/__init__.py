@@ -30,15 +30,13 @@ from credx.protocol import FactorSessionProof, Issued, StepUp, TokenRequest
 from credx.urls import origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from typing import TextIO
-
-    from fido2.ctap import CtapDevice
 
     from credx.broker_client import BrokerClient
     from credx.config import Settings
     from credx.credentials.store import AnyVault
-    from credx.factors import TotpCode
+    from credx.factors import Devices, TotpCode
     from credx.http import Http
     from credx.model import AwsCredentials, Secret, VerifiedClaims
     from credx.protocol import Ask, Proof
@@ -65,7 +63,7 @@ class Flow:
         vault: AnyVault,
         http: Http,
         ui: UI,
-        devices: Callable[[], Sequence[CtapDevice]],
+        devices: Devices,
         totp_code: TotpCode | None = None,
         open_browser: Callable[[str], bool] | None,
         now: Callable[[], float],

@@ -88,8 +88,15 @@ class Proving:
         if begun.uri is None or begun.secret is None:
             raise UnavailableError("the broker's answer is not understood", hint="update credx")
         show(begun.uri, begun.secret)
-        code = self._prover.first_code(f"first code of {name!r}")
-        return client.complete_enrolment(token, begun.enrolment, otp=code)
+        for left in reversed(range(PROOF_TRIES)):
+            code = self._prover.first_code(f"first code of {name!r}")
+            try:
+                return client.complete_enrolment(token, begun.enrolment, otp=code)
+            except FactorError as exc:
+                if not left:
+                    raise
+                self._ui.note(exc.message)
+        raise AssertionError("unreachable")
 
     def remove(self, token: Secret, factor_id: str) -> None:
         """As ``Flow.remove_factor``."""
