@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jws
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
+from credx.errors import UnavailableError
 from credx.sandbox.aws.front import AwsFront
-from credx.sandbox.aws.tokens import IssuerUnreachable
 
 ACCOUNT = "333344445555"
 ISSUER = "http://localhost:4999/broker"
@@ -47,7 +47,7 @@ class Issuer:
 
     def fetch(self, url: str) -> bytes:
         if self.down:
-            raise IssuerUnreachable(url)
+            raise UnavailableError("no answer")
         documents = {
             ISSUER + "/.well-known/openid-configuration": self.discovery,
             ISSUER + "/jwks": {"keys": self.jwks},
@@ -527,6 +527,14 @@ def test_a_twin_parameter_is_refused(aws: AwsFront, issuer: Issuer) -> None:
         "POST", f"{aws.url}/?{urlencode(pairs[:2] + pairs[3:])}", headers=kind, retries=False
     )
     assert in_url.status == 403
+    beside = urllib3.request(
+        "POST",
+        f"{aws.url}/?RoleArn={ROLE}",
+        body=urlencode(pairs[:2] + pairs[3:]),
+        headers=kind,
+        retries=False,
+    )
+    assert beside.status == 403
 
 
 def test_hmac_keys_in_the_jwks_verify_nothing(sts: Any, issuer: Issuer) -> None:

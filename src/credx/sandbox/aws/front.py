@@ -23,13 +23,14 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import boto3
 import botocore.session
-import urllib3
 from botocore.config import Config
 
+from credx.http import Http
 from credx.sandbox.aws.actions import Operation, operation
 from credx.sandbox.aws.authorize import authorize
 from credx.sandbox.aws.faults import AwsFault, Mishap, fault, render
@@ -38,7 +39,6 @@ from credx.sandbox.aws.sessions import Keys
 from credx.sandbox.aws.signature import claimed_scope, verify
 from credx.sandbox.aws.ssm import session_manager
 from credx.sandbox.aws.sts import assume_role_with_web_identity, get_caller_identity
-from credx.sandbox.aws.tokens import IssuerUnreachable
 from credx.sandbox.aws.wire import Request, Response, Server
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 ACCOUNT: Final = "111122223333"
 FETCH_SECONDS: Final = 5.0  # [REPOST]: how long STS waits for an issuer
-FETCH_BYTES: Final = 64 * 1024
 
 _log = logging.getLogger("credx.sandbox.aws")
 
@@ -60,7 +59,7 @@ class AwsFront:
     Args:
         now: seconds since 1970; tests move it to let sessions expire.
         account: twelve digits.
-        fetch: GET for discovery and keys; raises ``IssuerUnreachable`` or ``ValueError``.
+        fetch: GET for discovery and keys; raises ``UnavailableError`` or ``ValueError``.
     """
 
     _running: ClassVar[set[str]] = set()
@@ -76,7 +75,7 @@ class AwsFront:
         self.account = account
         self.keys = Keys()
         self._now = now
-        self._fetch = fetch or fetch_document
+        self._fetch = fetch or partial(fetch_document, Http(environ={}))  # no proxy
         self._moto = Moto(account)
         self._server: Server | None = None
 
@@ -208,23 +207,17 @@ class AwsFront:
             authorize(key.session, asked, moto=self._moto, region=scope.region, client=client, now=now)
 
 
-def fetch_document(url: str) -> bytes:
-    """GET without redirects, proxies or retries.
+def fetch_document(http: Http, url: str) -> bytes:
+    """GET one document of an issuer.
 
     Raises:
-        IssuerUnreachable: no connection or no answer in time.
-        ValueError: another status than 200, or more than ``FETCH_BYTES``.
+        UnavailableError: no answer in time, a redirect, or more than 64 KiB.
+        ValueError: another status than 200.
     """
-    try:
-        with urllib3.PoolManager(timeout=urllib3.Timeout(total=FETCH_SECONDS)) as pool:
-            answer = pool.request("GET", url, redirect=False, retries=False, preload_content=False)
-            body = answer.read(FETCH_BYTES + 1)
-            answer.close()
-    except urllib3.exceptions.HTTPError as exc:
-        raise IssuerUnreachable(f"{url}: {type(exc).__name__}") from exc
-    if answer.status != 200 or len(body) > FETCH_BYTES:
-        raise ValueError(f"{url}: status {answer.status}, {len(body)} bytes")
-    return body
+    answer = http.request("GET", url, deadline=FETCH_SECONDS)
+    if answer.status != 200:
+        raise ValueError(f"{url}: status {answer.status}")
+    return answer.body
 
 
 def _spoken(request: Request) -> str:

@@ -112,7 +112,9 @@ class Moto:
                 backends.pop(self.account, None)
 
     def _iam(self) -> Any:
-        return _moto("iam.models").iam_backends[self.account]["aws"]
+        from moto.iam.models import iam_backends  # noqa: PLC0415 -- see the module's first lines
+
+        return iam_backends[self.account]["aws"]
 
     def _app(self, service: str) -> Any:
         if service not in self._apps:

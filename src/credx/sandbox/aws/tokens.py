@@ -17,6 +17,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
+from credx.errors import UnavailableError
 from credx.sandbox.aws.claims import AwsClaims, read_aws_claims
 from credx.sandbox.aws.faults import AwsFault
 from credx.urls import permitted_url
@@ -32,10 +33,6 @@ _SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _PRIVATE: Final = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 _NO_KEY: Final = "Couldn't retrieve verification key from your identity provider, please reference \
 AssumeRoleWithWebIdentity documentation for requirements"
-
-
-class IssuerUnreachable(Exception):  # noqa: N818
-    """Raised by a fetcher: no connection, or no answer in time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +68,7 @@ def verify_web_identity(
     Args:
         token: a compact JWS.
         providers: by URL without scheme.
-        fetch: GET of a URL, at most 5 s and a bounded size; raises ``IssuerUnreachable`` or ``ValueError``.
+        fetch: GET of a URL, at most 5 s and a bounded size; raises ``UnavailableError`` or ``ValueError``.
         now: seconds since 1970.
 
     Raises:
@@ -137,7 +134,7 @@ def _jwks(issuer: str, fetch: Callable[[str], bytes]) -> list[Any]:
         if document.get("issuer") != issuer or not isinstance(where, str) or not permitted_url(where):
             raise invalid(_NO_KEY, "discovery document names another issuer or no acceptable jwks_uri")
         keys = _object(fetch(where)).get("keys")
-    except IssuerUnreachable as exc:
+    except UnavailableError as exc:
         raise AwsFault("IDPCommunicationError", 400, _NO_KEY, detail=str(exc)) from exc
     except (ValueError, RecursionError) as exc:
         raise invalid(_NO_KEY, f"unusable answer: {exc}") from exc

@@ -12,10 +12,11 @@ import urllib3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from credx.errors import UnavailableError
+from credx.http import Http
 from credx.sandbox.aws.front import AwsFront, fetch_document
 from credx.sandbox.aws.policy import parse_policy
 from credx.sandbox.aws.sessions import Key, Session
-from credx.sandbox.aws.tokens import IssuerUnreachable
 from credx.sandbox.aws.wire import Request, Response, Server
 
 ACCOUNT = "222233334444"
@@ -261,6 +262,27 @@ def test_nobody_reaches_motos_own_interfaces(aws: AwsFront) -> None:
     assert aws.admin_client("s3").list_buckets()["Buckets"]
 
 
+def test_headers_that_moto_obeys_do_not_reach_it(aws: AwsFront) -> None:
+    iam = aws.admin_client("iam")
+
+    def elsewhere(request: Any, **_: Any) -> None:
+        request.headers["x-moto-account-id"] = "999900001111"
+
+    iam.meta.events.register("before-sign.iam.*", elsewhere)
+    assert iam.get_role(RoleName="prod")["Role"]["Arn"] == ROLE
+
+
+def test_a_session_ends_with_its_role(aws: AwsFront, issue: Callable[..., Key]) -> None:
+    old = issue()
+    iam = aws.admin_client("iam")
+    iam.delete_role_policy(RoleName="prod", PolicyName="main")
+    iam.delete_role(RoleName="prod")
+    assert refusal(client(aws, "s3", old).list_buckets)[0] == "InvalidAccessKeyId"
+    aws.put_role(ROLE, trust={"Version": "2012-10-17", "Statement": []}, policies={"main": POLICY})
+    assert refusal(client(aws, "s3", old).list_buckets)[0] == "InvalidAccessKeyId"
+    assert client(aws, "s3", issue()).list_buckets()
+
+
 def test_a_role_is_read_as_it_is_now(aws: AwsFront, issue: Callable[..., Key]) -> None:
     iam = aws.admin_client("iam")
     s3 = client(aws, "s3", issue())
@@ -339,13 +361,16 @@ def test_fetching_an_issuers_documents() -> None:
     server = Server(answer)
     server.start()
     base = f"http://127.0.0.1:{server.port}"
-    assert fetch_document(base + "/good") == b"{}"
-    for path in ("/moved", "/long", "/none"):
-        with pytest.raises(ValueError):
-            fetch_document(base + path)
+    http = Http(environ={})
+    assert fetch_document(http, base + "/good") == b"{}"
+    with pytest.raises(ValueError):
+        fetch_document(http, base + "/none")
+    for path in ("/moved", "/long"):
+        with pytest.raises(UnavailableError):
+            fetch_document(http, base + path)
     server.stop()
-    with pytest.raises(IssuerUnreachable):
-        fetch_document(base + "/good")
+    with pytest.raises(UnavailableError):
+        fetch_document(Http(environ={}), base + "/good")
 
 
 def test_bodies_without_a_length_or_too_long_are_not_read(aws: AwsFront) -> None:

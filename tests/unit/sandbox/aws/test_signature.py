@@ -137,6 +137,14 @@ def test_every_part_of_a_request_is_covered(keys: Keys) -> None:
     assert code(header(good, "authorization", elsewhere), keys) == "SignatureDoesNotMatch"
 
 
+def test_a_signed_header_comes_once(keys: Keys) -> None:
+    empty = signed(keys.admin, headers={"X-Amz-Target": ""})
+    check(empty, keys)
+    rest = tuple(h for h in empty.headers if h[0] != "x-amz-target")
+    twice = (*rest, ("x-amz-target", "AmazonSSM.A"), ("x-amz-target", "AmazonSSM.B"))
+    assert code(replaced(empty, headers=twice), keys) == "SignatureDoesNotMatch"
+
+
 def test_keys_and_tokens(keys: Keys) -> None:
     issued, other = keys.issue(session(int(NOW) + 100)), keys.issue(session(int(NOW) + 100))
     assert other.token
