@@ -69,6 +69,7 @@ class Vault:
         self._dir = PrivateDir(state_dir)
         self._note = note
         self._key: bytes | None = None
+        self._rubbish: bytes | None = None  # what could not be decrypted; each try costs a child process
         self._has_turn = False
 
     def get(self, name: str) -> dict[str, Any] | None:
@@ -94,7 +95,7 @@ class Vault:
             text = json.dumps(entries)
             if text != before:
                 # made under the lock, so that two first writers cannot make two keys
-                self._key = self._key or self._keystore.create()
+                self._key = self._key or self._keystore.load() or self._keystore.create()
                 self._dir.replace(FILE, _seal(self._key, text))
 
     @contextmanager
@@ -130,14 +131,16 @@ class Vault:
     def _read(self) -> Entries:
         data = self._dir.read(FILE, MAX_FILE)
         if data is None:
-            self._key = None  # somebody wiped: their key is gone, ours must not come back
-            self.load_key()
+            self._key = None  # somebody wiped: the key is gone from the keyring, ours must not come back
+            return {}
+        if data == self._rubbish:
             return {}
         if self._key and (entries := _open(self._key, data)) is not None:
             return entries
         self.load_key()  # not asked yet, or replaced by another process since
         if self._key and (entries := _open(self._key, data)) is not None:
             return entries
+        self._rubbish = data
         self._note("the stored sign-in cannot be decrypted and is dropped")
         return {}
 

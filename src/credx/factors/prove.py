@@ -9,7 +9,9 @@ from credx.factors.totp import ask_code
 from credx.protocol import TotpProof, WebAuthnProof
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from fido2.ctap import CtapDevice
 
     from credx.factors import Devices, TotpCode
     from credx.model import Secret
@@ -60,33 +62,53 @@ class Prover:
         Raises:
             FactorError: no factor would do, or the one that was tried did not work out.
         """
-        kinds = {factor["kind"] for factor in step.factors}
+        kinds = {factor.get("kind") for factor in step.factors}
         if not kinds & {"webauthn", "totp"}:
             raise FactorError(
                 "you have no second factor that would do here",
                 hint="credx factor list, then: credx factor add",
             )
         if "webauthn" in kinds and person and self._may_touch:
-            from credx.factors import fido2, key_errors  # noqa: PLC0415 -- 60 ms that a cached answer never needs
-
-            keys = self._devices()
+            keys = self._plugged_in(required="totp" not in kinds)
             if keys:
-                assertion = fido2.get_assertion(
-                    begin(step.auth_session),
-                    origin=self._origin,
-                    devices=lambda: keys,
-                    ui=self._ui,
-                    approve=approve,
-                )
-                return WebAuthnProof(auth_session=step.auth_session, assertion=assertion)
-            if "totp" not in kinds:
-                raise key_errors.no_key()
+                return self._touched(keys, step, approve, begin)
         if "totp" in kinds:
             return TotpProof(auth_session=step.auth_session, otp=self.code(approve, person=person))
         raise FactorError(
             f"would have asked for a touch to approve: {approve}",
             hint='run the command in a terminal, or set prompt = "touch"',
         )
+
+    def _plugged_in(self, *, required: bool) -> Sequence[CtapDevice]:
+        from credx.factors.key_errors import no_key  # noqa: PLC0415 -- 60 ms that a cached answer never needs
+
+        try:
+            keys = self._devices()
+        except FactorError:
+            if required:
+                raise
+            return []
+        if not keys and required:
+            raise no_key()
+        return keys
+
+    def _touched(
+        self,
+        keys: Sequence[CtapDevice],
+        step: StepUp,
+        approve: str,
+        begin: Callable[[Secret], dict[str, Any]],
+    ) -> Proof:
+        from credx.factors import fido2  # noqa: PLC0415
+
+        assertion = fido2.get_assertion(
+            begin(step.auth_session),
+            origin=self._origin,
+            devices=lambda: keys,
+            ui=self._ui,
+            approve=approve,
+        )
+        return WebAuthnProof(auth_session=step.auth_session, assertion=assertion)
 
     def register(self, public_key: dict[str, Any]) -> dict[str, Any]:
         """Add a security key: RegistrationResponseJSON for the broker's options."""

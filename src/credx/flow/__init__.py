@@ -16,7 +16,7 @@ One process of a user is in steps 2 to 6 at a time; the others wait, and find th
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from credx.credentials import cache
 from credx.credentials.keystore import KeyStoreUnavailable
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from credx.model import AwsCredentials, Secret, VerifiedClaims
     from credx.protocol import Ask, Proof
     from credx.ui import UI
+
+HAND_OVER: Final = 5  # seconds; ``min_left`` still holds when the caller has written the credentials out
 
 
 class Flow:
@@ -117,7 +119,7 @@ class Flow:
 
     def _cached(self, name: str, min_left: int) -> cache.Kept | None:
         kept = cache.load(self._vault, name)
-        return kept if kept and cache.usable(kept.creds, self._now(), min_left) else None
+        return kept if kept and cache.usable(kept.creds, self._now(), min_left + HAND_OVER) else None
 
     def _quietly(self, ask: Ask) -> bool:
         """Whether an issuance has a chance without anybody's help."""

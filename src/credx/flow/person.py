@@ -49,6 +49,7 @@ class Person:
         self._settings, self._kept, self._vault, self._http, self._ui = settings, kept, vault, http, ui
         self._open_browser, self._may_ask = open_browser, may_ask
         self._now, self._rng, self._environ, self._stdin = now, rng, environ, stdin
+        self._from_stdin: Secret | None = None
 
     def do(self, work: Callable[[Secret], T], *, person: bool = True) -> T:
         """Do ``work`` with an ID token. When the broker does not take it: once renewed, once signed in anew.
@@ -75,7 +76,7 @@ class Person:
     def token(self, *, person: bool) -> Secret:
         """An ID token that the broker should take; the broker has the last word on its age."""
         if self._settings.token_source is not None:
-            return self._given
+            return self._given()
         kept = self._kept.identity()
         if kept is not None and self._fresh(kept):
             return kept.id_token
@@ -93,8 +94,9 @@ class Person:
     def sign_in(self, *, force: bool) -> VerifiedClaims:
         """As ``Flow.sign_in``."""
         if self._settings.token_source is not None:
-            claims = self._verified(self._given)
-            self._keep(self._given, None, claims)
+            token = self._given()
+            claims = self._verified(token)
+            self._keep(token, None, claims)
             return claims
         with self._vault.turn():
             kept = None if force else self._kept.identity()
@@ -176,12 +178,16 @@ class Person:
         except KeyStoreUnavailable as exc:  # the sign-in is good even where it cannot be kept
             self._ui.note(f"the sign-in is not kept, because {exc.message}")
 
-    @functools.cached_property
     def _given(self) -> Secret:
+        """The token of ``token_source``. A file may be renewed by its owner; stdin can be read but once."""
+        if self._from_stdin is not None:
+            return self._from_stdin
         from credx.identity import ambient  # noqa: PLC0415
 
         source = self._settings.token_source or ""
-        return ambient.read_token(source, environ=self._environ, stdin=self._stdin)
+        token = ambient.read_token(source, environ=self._environ, stdin=self._stdin)
+        self._from_stdin = token if source == "stdin" else None
+        return token
 
     @functools.cached_property
     def _provider(self) -> Provider:

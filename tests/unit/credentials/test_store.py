@@ -48,6 +48,32 @@ def test_a_read_asks_the_keyring_once(vault: Vault, keystore: Any) -> None:
     assert keystore.loads == before
 
 
+def test_an_empty_vault_asks_the_keyring_only_when_it_is_written(vault: Vault, keystore: Any) -> None:
+    assert vault.get("a") is None
+    assert keystore.loads == 0
+    vault.put("a", {})
+    assert keystore.loads == 1
+
+
+def test_what_cannot_be_decrypted_is_tried_and_noted_once(
+    vault: Vault, keystore: Any, notes: list[str], tmp_path: Path
+) -> None:
+    vault.put("a", {"n": 1})
+    keystore.key = None
+    later = Vault(keystore, tmp_path / "state", note=notes.append)
+    before = keystore.loads
+    for _ in range(5):
+        assert later.get("a") is None
+    assert keystore.loads == before + 1
+    assert len(notes) == 1
+
+
+def test_a_key_that_is_there_already_is_used_for_the_first_write(keystore: Any, tmp_path: Path) -> None:
+    key = keystore.create()
+    Vault(keystore, tmp_path / "state").put("a", {"n": 1})
+    assert keystore.key == key
+
+
 def test_without_its_key_the_file_counts_as_empty_and_is_replaced(
     vault: Vault, keystore: Any, notes: list[str], tmp_path: Path
 ) -> None:

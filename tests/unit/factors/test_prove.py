@@ -119,3 +119,21 @@ def test_a_key_is_registered_only_when_a_touch_may_be_asked_for(
     assert prover(ui).register({"o": 1}) == {"made": {"o": 1}}
     with pytest.raises(FactorError, match="would have asked for a touch"):
         prover(ui, may_touch=False).register({"o": 1})
+
+
+def test_keys_that_cannot_be_listed_are_no_obstacle_to_a_code(ui: Any) -> None:
+    def broken() -> list[Any]:
+        raise FactorError("cannot be listed")
+
+    mine = prover(ui)
+    mine._devices = broken
+    ui.answers = ["123456"]
+    assert isinstance(mine.prove(step("totp", "webauthn"), "dev", never), TotpProof)
+    with pytest.raises(FactorError, match="cannot be listed"):
+        mine.prove(step("webauthn"), "dev", never)
+
+
+def test_a_factor_of_an_unknown_kind_is_passed_over(ui: Any) -> None:
+    odd = StepUp(auth_session=SESSION, expires_in=300, factors=({"id": "x"}, {"kind": "face", "id": "y"}))
+    with pytest.raises(FactorError, match="no second factor"):
+        prover(ui).prove(odd, "dev", never)

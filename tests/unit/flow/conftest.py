@@ -248,10 +248,10 @@ class World:
         self.browser_opened.append(url)
         return True
 
-    def flow(self) -> Flow:
+    def flow(self, vault: Any = None) -> Flow:
         """A new process on the same machine."""
         return Flow(
-            settings=self.settings, vault=self.vault, http=self.broker, ui=self.ui,
+            settings=self.settings, vault=vault or self.vault, http=self.broker, ui=self.ui,
             devices=lambda: list(self.keys), totp_code=self.totp_code,
             open_browser=None if self.no_browser else self.open_browser,
             now=self.clock, rng=lambda n: b"r" * n, environ=self.environ, stdin=None,

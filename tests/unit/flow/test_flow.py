@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from credx.credentials.keystore import KeyStoreUnavailable
+from credx.credentials.store import Vault
 from credx.errors import (
     AwsRefusedError,
     CredxError,
@@ -19,6 +22,7 @@ from credx.protocol import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 DEV = Ask(role="dev")
 
@@ -78,7 +82,7 @@ def test_without_the_cache_there_is_a_new_issuance(world: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "min_left", "new"), [(1000, 300, False), (299, 300, True), (1000, 1800, True)]
+    ("left", "min_left", "new"), [(1000, 300, False), (304, 300, True), (306, 300, False), (1000, 1800, True)]
 )
 def test_how_much_life_has_to_be_left(world: Any, left: int, min_left: int, new: bool) -> None:
     world.ui.answers = ["123456", "123456"]
@@ -398,6 +402,80 @@ def test_a_refusal_of_aws_is_passed_on_and_nothing_is_kept(world: Any) -> None:
     with pytest.raises(AwsRefusedError):
         world.flow().credentials(DEV)
     assert world.flow().status()["credentials"] == []
+
+
+# -- 6 keep, and one at a time ------------------------------------------------------------------------
+
+
+class Keyring:
+    """One key for everybody; ``refuses`` as a keyring that can be read but not written."""
+
+    key: bytes | None = None
+    refuses = False
+
+    def load(self) -> bytes | None:
+        return self.key
+
+    def create(self) -> bytes:
+        if self.refuses:
+            raise KeyStoreUnavailable("it is locked")
+        self.key = b"k" * 32
+        return self.key
+
+    def delete(self) -> None:
+        self.key = None
+
+
+def test_parallel_callers_ask_the_person_once(world: Any, tmp_path: Path) -> None:
+    """aws-vault #291, saml2aws #162: every caller opened a browser and asked for a code of its own."""
+    keyring = Keyring()
+    world.ui.answers = ["123456"]
+
+    def one(_: int) -> str:
+        return world.flow(Vault(keyring, tmp_path / "state")).credentials(DEV).access_key_id
+
+    with ThreadPoolExecutor(8) as pool:  # each with its own descriptors, as processes have
+        found = set(pool.map(one, range(8)))
+    assert found == {"ASIA1"}
+    assert world.idp.events == ["browser"]
+    assert len(world.ui.asked) == 1
+
+
+def test_who_has_usable_credentials_does_not_wait_for_somebody_elses_ceremony(
+    world: Any, tmp_path: Path
+) -> None:
+    keyring = Keyring()
+    world.vault = Vault(keyring, tmp_path / "state")
+    world.totp_code = lambda: Secret("123456")
+    world.flow().credentials(DEV)
+    world.now += 3600 - 600
+    with Vault(keyring, tmp_path / "state").turn():
+        assert world.flow().credentials(DEV).access_key_id == "ASIA1"
+    assert world.flow().credentials(DEV).access_key_id == "ASIA2"
+
+
+def test_what_cannot_be_kept_is_handed_out_all_the_same(world: Any, tmp_path: Path) -> None:
+    keyring = Keyring()
+    keyring.refuses = True
+    world.vault = Vault(keyring, tmp_path / "state")
+    world.broker.factor_max_age = 3600
+    world.ui.answers = ["123456"]
+    assert world.flow().credentials(DEV).access_key_id == "ASIA1"
+    assert world.ui.notes[0] == "the sign-in is not kept, because it is locked"
+    assert "not kept, because it is locked" in world.ui.notes
+
+
+def test_log_out_says_when_the_key_stays(world: Any, tmp_path: Path) -> None:
+    keyring = Keyring()
+    world.vault = Vault(keyring, tmp_path / "state")
+    world.flow().sign_in()
+
+    def stuck() -> None:
+        raise KeyStoreUnavailable("it is locked")
+
+    keyring.delete = stuck  # type: ignore[method-assign]
+    assert world.flow().log_out() == ["the key in the keyring: it is locked"]
+    assert world.flow().status()["signed_in"] is None
 
 
 # -- the rest -----------------------------------------------------------------------------------------
