@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jwt
 
-from credx.jose.strict import base64url, json_object
+from credx.strict import base64url, json_object
 from credx.jose.trust import ALGORITHMS, CLOCK_LEEWAY, TokenError
 from credx.model import VerifiedClaims
 

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from credx.jose import rsa_public_jwk, sign_jwt
-from credx.jose.strict import base64url
+from credx.strict import base64url
 
 PRIVATE = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 

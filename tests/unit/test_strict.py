@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credx.jose.strict import MAX_DEPTH, base64url, json_object
+from credx.strict import MAX_DEPTH, base64url, json_object
 
 
 @given(st.binary(min_size=1, max_size=100))
