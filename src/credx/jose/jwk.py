@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicNumbers
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
-from credx.strict import base64url, json_object
 from credx.jose.trust import VerificationKey
+from credx.strict import base64url, json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from credx.errors import UnavailableError
 from credx.jose.jwk import Keys, usable_keys
-from credx.strict import json_object
 from credx.jose.trust import TokenError
+from credx.strict import json_object
 from credx.urls import origin, permitted_url
 
 if TYPE_CHECKING:

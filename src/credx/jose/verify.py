@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jwt
 
-from credx.strict import base64url, json_object
 from credx.jose.trust import ALGORITHMS, CLOCK_LEEWAY, TokenError
 from credx.model import VerifiedClaims
+from credx.strict import base64url, json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
