@@ -30,6 +30,7 @@ FILE_MODE: Final = 0o600
 
 _NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 _COMMON: Final = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_DIRECTORY: Final = getattr(os, "O_DIRECTORY", 0)
 _POSIX: Final = os.name == "posix"  # Windows has neither dirfds nor modes: the profile's ACL guards there
 
 
@@ -110,7 +111,7 @@ class PrivateDir:
             yield -1
             return
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | _COMMON)
+            fd = os.open(self.path, os.O_RDONLY | _DIRECTORY | _COMMON)
         except OSError as exc:
             raise ConfigError(
                 f"{self.path} is not a directory of its own", hint=f"remove the link {self.path}"
@@ -138,11 +139,12 @@ class PrivateDir:
         # nlink 0: another process has just replaced the file that we hold open; its content is whole
         if not stat.S_ISREG(found.st_mode) or (_POSIX and found.st_nlink > 1):
             raise ConfigError(f"{file} is not a plain file of its own", hint=f"remove {file}")
-        if _POSIX:
-            self._own(found, file, FILE_MODE)
+        self._own(found, file, FILE_MODE)
 
     @staticmethod
     def _own(found: os.stat_result, path: Path, mode: int) -> None:
+        if sys.platform == "win32":
+            return
         if found.st_uid != os.geteuid():
             raise ConfigError(f"{path} belongs to another user", hint=f"remove {path}, or set CREDX_HOME")
         if stat.S_IMODE(found.st_mode) & 0o077:
