@@ -143,11 +143,9 @@ class PrivateDir:
 
     @staticmethod
     def _own(found: os.stat_result, path: Path, mode: int) -> None:
-        if sys.platform == "win32":
-            return
-        if found.st_uid != os.geteuid():
+        if sys.platform != "win32" and found.st_uid != os.geteuid():
             raise ConfigError(f"{path} belongs to another user", hint=f"remove {path}, or set CREDX_HOME")
-        if stat.S_IMODE(found.st_mode) & 0o077:
+        if _POSIX and stat.S_IMODE(found.st_mode) & 0o077:
             raise ConfigError(f"{path} is open to other users", hint=f"chmod {mode:o} {path}")
 
     def _unlink(self, folder: int, name: str) -> None:
