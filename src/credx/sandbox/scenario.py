@@ -86,6 +86,14 @@ effect = "Allow"
 actions = ["s3:PutObject"]
 resources = ["arn:aws:s3:::example-logs/app/*"]
 
+[roles.prod-logs.scopes.read-secret]
+description = "Read secret/ in the bucket example-logs"
+tags = {{ credx-scope-secret = "read" }}
+[[roles.prod-logs.scopes.read-secret.statements]]
+effect = "Allow"
+actions = ["s3:GetObject"]
+resources = ["arn:aws:s3:::example-logs/secret/*"]
+
 [roles.prod-shell]
 description = "A session on one server of production"
 arn = "arn:aws:iam::111122223333:role/prod-shell"
@@ -152,8 +160,9 @@ def _with_tag(tag: str, value: str, action: str | list[str], resource: str) -> d
 PERMISSIONS: Final[Mapping[str, list[dict[str, Any]]]] = {
     "prod-logs": [
         _with_tag("credx-scope-read", "logs", "s3:ListBucket", f"arn:aws:s3:::{LOGS}"),
-        _with_tag("credx-scope-read", "logs", "s3:GetObject", f"arn:aws:s3:::{LOGS}/*"),
-        _with_tag("credx-scope-write", "logs", "s3:PutObject", f"arn:aws:s3:::{LOGS}/*"),
+        _with_tag("credx-scope-read", "logs", "s3:GetObject", f"arn:aws:s3:::{LOGS}/app/*"),
+        _with_tag("credx-scope-write", "logs", "s3:PutObject", f"arn:aws:s3:::{LOGS}/app/*"),
+        _with_tag("credx-scope-secret", "read", "s3:GetObject", f"arn:aws:s3:::{LOGS}/secret/*"),
     ],
     "prod-shell": [
         {

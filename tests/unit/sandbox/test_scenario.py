@@ -54,7 +54,7 @@ def test_tags_are_allowed_for_the_roles_that_send_them_only(policy: Policy) -> N
     common = {"credx-role", "credx-factor", "credx-issuance"}
     assert keys("dev") == common
     assert keys("prod-shell") == {*common, "credx-target"}
-    assert keys("prod-logs") == {*common, "credx-scope-read", "credx-scope-write"}
+    assert keys("prod-logs") == {*common, "credx-scope-read", "credx-scope-write", "credx-scope-secret"}
 
 
 def test_sessions_are_as_short_as_iam_lets_them_be(policy: Policy) -> None:

@@ -129,7 +129,16 @@ def test_a_touch_reads_the_logs_and_nothing_else(world: World) -> None:
 def test_leaving_the_session_policy_out_does_not_widen_what_tags_enforce(world: World) -> None:
     issued = issue(world, "alice", Ask(role="prod-logs", scopes=("read-logs",)), "webauthn")
     s3 = aws(world, exchange(world, issued, policy=None), "s3")
+    assert s3.get_object(Bucket="example-logs", Key="app/2026-11-22.log")
     assert refused(s3.put_object, Bucket="example-logs", Key="app/x", Body=b"x")
+    assert refused(s3.get_object, Bucket="example-logs", Key="secret/payroll.csv")
+
+
+def test_another_scope_opens_what_it_names(world: World) -> None:
+    issued = issue(world, "alice", Ask(role="prod-logs", scopes=("read-secret",)), "webauthn")
+    s3 = aws(world, exchange(world, issued), "s3")
+    assert s3.get_object(Bucket="example-logs", Key="secret/payroll.csv")
+    assert refused(s3.get_object, Bucket="example-logs", Key="app/2026-11-22.log")
 
 
 def test_a_code_opens_the_development_role(world: World) -> None:
