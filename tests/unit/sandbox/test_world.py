@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -204,6 +205,20 @@ def test_the_shim_runs_credx_as_that_person(world: World) -> None:
     assert "prod-logs" in {role["name"] for role in json.loads(credx(world, "alice", "roles", "--json"))}
     shown = json.loads(credx(world, "alice", "creds", "dev-totp", "--format", "json"))
     assert shown["AccessKeyId"].startswith("ASIA")
+
+
+def test_an_sdk_gets_its_credentials_through_a_profile(world: World) -> None:
+    script = "import boto3; s3 = boto3.Session(profile_name='prod-logs').client('s3'); "
+    script += "print(s3.get_object(Bucket='example-logs', Key='app/2026-11-22.log')['Body'].read().decode())"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=world.environment("alice"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "checkout" in done.stdout, done.stderr
 
 
 def test_stopping_leaves_nothing_behind(tmp_path: Path, world: World) -> None:
