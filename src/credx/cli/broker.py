@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from credx.cli.ending import ended_by_signals
+from credx.cli.longrun import ended_by_signals, log_to_stderr
 from credx.cli.options import needs, spell
 from credx.errors import UsageError
 from credx.ui import clean
@@ -62,7 +62,8 @@ def serve(
         from credx.broker import wsgi
         from credx.broker.assemble import open_broker
     running = open_broker(policy_file, data_dir, ca_file=ca_file, now=app.edges.now)
-    _log_to_stderr()
+    log_to_stderr("credx", "INFO")  # the security log, one JSON line each
+    log_to_stderr("waitress", "WARNING")
     try:
         server = wsgi.serve(running, host, port, trusted_proxy=trusted_proxy)
     except OSError as exc:
@@ -72,19 +73,6 @@ def serve(
         server.run()  # returns after Ctrl-C and SIGTERM, once the requests at hand are answered
     server.close()
     app.ui.note("stopped")
-
-
-def _log_to_stderr() -> None:
-    """The security log, one JSON line each, and what waitress has to complain about."""
-    import logging
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    for name, level in (("credx", logging.INFO), ("waitress", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.addHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = False
 
 
 def _address(listen: str) -> tuple[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from credx.cli.options import as_json
 from credx.ui import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
-    from credx.cli.demo_story import Told
+    from credx.cli.demo_story import Stage
     from credx.cli.edges import App
 
 WIDTH: Final = 80  # columns; what every terminal has
@@ -48,19 +49,12 @@ def demo(ctx: click.Context, as_json: bool) -> None:
     done: list[Done] = []
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        stage: Stage | None = None
-
-        def begin() -> Stage:
-            return Stage(stack.enter_context(fresh_world()))
-
+        stage = Stage(lambda: stack.enter_context(fresh_world()))
         for number, (title, play) in enumerate(STORY, 1):
             with console.status(f"{number}  {title}"):
-                at = time.perf_counter()
-                stage, told, one = _play(stage, begin, title, play)
-                one.seconds = round(time.perf_counter() - at, 2)
-            done.append(one)
-            _show(console, number, one, told)
-            if not one.ok:
+                done.append(_play(stage, title, play))
+            _show(console, number, done[-1], stage.lines)
+            if not done[-1].ok:
                 break
     _closing(console, done, len(STORY), time.perf_counter() - started)
     if as_json:
@@ -68,22 +62,21 @@ def demo(ctx: click.Context, as_json: bool) -> None:
     ctx.exit(0 if len(done) == len(STORY) and all(one.ok for one in done) else 1)
 
 
-def _play(
-    stage: Any, begin: Callable[[], Any], title: str, play: Callable[[Any], str]
-) -> tuple[Any, Told, Done]:
-    from credx.cli.demo_story import StepFailedError, Told
+def _play(stage: Stage, title: str, play: Callable[[Stage], str]) -> Done:
+    from credx.cli.demo_story import StepFailedError
     from credx.errors import ConfigError, CredxError
 
-    told = Told()
+    at = time.perf_counter()
+    stage.lines.clear()
     try:
-        stage = stage or begin()
-        stage.told = told
-        told.detail = play(stage)
+        detail, ok = play(stage), True
     except ConfigError:
         raise  # a missing extra: the person can do something about it
-    except (StepFailedError, CredxError, OSError, ValueError, KeyError) as exc:
-        return stage, told, Done(title, ok=False, detail=clean(f"{type(exc).__name__}: {exc}"), seconds=0.0)
-    return stage, told, Done(title, ok=True, detail=told.detail, seconds=0.0)
+    except StepFailedError as exc:
+        detail, ok = clean(exc), False
+    except (CredxError, OSError, ValueError, KeyError, subprocess.SubprocessError) as exc:
+        detail, ok = clean(f"{type(exc).__name__}: {exc}"), False
+    return Done(title, ok=ok, detail=detail, seconds=round(time.perf_counter() - at, 2))
 
 
 def _console(*, quiet: bool, is_terminal: bool) -> Console:
@@ -108,7 +101,7 @@ def _opening(console: Console) -> None:
     console.print(Panel(text, border_style="cyan", padding=(0, 1)))
 
 
-def _show(console: Console, number: int, done: Done, told: Told) -> None:
+def _show(console: Console, number: int, done: Done, lines: Sequence[str]) -> None:
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
@@ -121,10 +114,10 @@ def _show(console: Console, number: int, done: Done, told: Told) -> None:
     )
     console.print()
     console.print(head)
-    for line in told.lines[:SHOWN]:
+    for line in lines[:SHOWN]:
         console.print(Padding(_line(line), (0, 0, 0, 2), expand=False))
-    if len(told.lines) > SHOWN:
-        console.print(Text(f"  ... {len(told.lines) - SHOWN} more", "dim"))
+    if len(lines) > SHOWN:
+        console.print(Text(f"  ... {len(lines) - SHOWN} more", "dim"))
     mark = ("✓ ", "green bold") if done.ok else ("✗ ", "red bold")
     console.print(
         Padding(Text.assemble(mark, (done.detail, "green" if done.ok else "red")), (0, 0, 0, 2), expand=False)

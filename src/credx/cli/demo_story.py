@@ -6,11 +6,11 @@ profile with ``credential_process``. A step that does not come out as told raise
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,24 +48,27 @@ def expect(condition: object, what: str) -> None:
         raise StepFailedError(what)
 
 
-@dataclass
-class Told:
-    """One step, as it happened: ``lines`` that were seen (``$ `` marks a command), ``detail`` what it shows."""
-
-    lines: list[str] = field(default_factory=list)
-    detail: str = ""
-
-
 class Stage:
-    """The world, the person at the keyboard, and what the step at hand has to tell."""
+    """The world, the person at the keyboard, and what there is to see of the step at hand.
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.environ: Mapping[str, str] = world.environment(USER)
-        self.told = Told()
+    Args:
+        open_world: starts one; the first step calls it.
+    """
+
+    def __init__(self, open_world: Callable[[], World]) -> None:
+        self._open_world = open_world
+        self.lines: list[str] = []  # "$ " and ">>> " mark what somebody types
+
+    @functools.cached_property
+    def world(self) -> World:
+        return self._open_world()
+
+    @functools.cached_property
+    def environ(self) -> Mapping[str, str]:
+        return self.world.environment(USER)
 
     def say(self, *lines: str) -> None:
-        self.told.lines.extend(lines)
+        self.lines.extend(lines)
 
     def credx(self, *args: str) -> str:
         """``credx ARGS`` as the person; what it prints comes back, what it notes is told."""
@@ -89,6 +92,7 @@ class Stage:
             text=True,
             check=False,
             timeout=COMMAND_LIMIT,
+            start_new_session=True,  # no terminal: what they say is told here, not written across it
         )
 
     def records(self, event: str, role: str | None = None) -> list[Mapping[str, Any]]:
@@ -113,7 +117,7 @@ def world_starts(stage: Stage) -> str:
         f"broker             {world.broker_url}",
         f"AWS                {world.aws.url}",
     )
-    return "AWS trusts the broker and never the identity provider"
+    return "AWS trusts the broker, never the identity provider"
 
 
 def signs_in(stage: Stage) -> str:
@@ -121,7 +125,7 @@ def signs_in(stage: Stage) -> str:
     person = json.loads(stage.credx("status", "--json"))["signed_in"]
     expect(person and person["user"].startswith(USER), "status does not know alice")
     left = spell(person["expires_at"] - stage.world.broker.now())
-    return f"{person['user']} holds an ID token for {left}; with it alone AWS lets nobody in"
+    return f"an ID token for {left}; AWS would not take it"
 
 
 def sees_roles(stage: Stage) -> str:
@@ -139,10 +143,11 @@ def touches_the_key(stage: Stage) -> str:
     (granted,) = stage.records("granted", ROLE)
     expect(granted["factor_kind"] == "webauthn", "no security key was asked for")
     expect(tuple(granted["scopes"]) == (SCOPE,), "another scope was granted")
-    return "the broker verified the key's signature over exactly this role and scope"
+    return "the broker verified a signature over exactly this role and scope"
 
 
 def sdk_works(stage: Stage) -> str:
+    stage.say("~/.aws/config: credential_process = credx process prod-logs")
     done = stage.sdk(
         'print(s3.get_object(Bucket="example-logs", Key="app/2026-11-23.log")["Body"].read().decode(), end="")',
         's3.get_object(Bucket="example-logs", Key="app/2026-11-23.log")',
@@ -150,7 +155,7 @@ def sdk_works(stage: Stage) -> str:
     expect(done.returncode == 0, f"the SDK failed: {_last(done.stderr)}")
     expect("checkout" in done.stdout, "the log is not what it should be")
     stage.say(*done.stdout.splitlines())
-    return "boto3 ran `credx process` by itself; nothing was written to ~/.aws/credentials"
+    return "boto3 ran credx by itself; no credentials were written to a file"
 
 
 def scope_holds(stage: Stage) -> str:
@@ -247,7 +252,8 @@ class _Silent:
 def everything_is_on_record(stage: Stage) -> str:
     broker = stage.world.broker
     records = list(broker.audit.read(broker.now()))
-    for record in records:
+    setting_up = {"invited", "enrolled"}
+    for record in (record for record in records if record["event"] not in setting_up):
         at = datetime.fromtimestamp(record["at"], UTC).strftime("%H:%M:%S")
         what = " ".join([str(record.get("role") or ""), *record.get("scopes", ())])
         who = record.get("user") or "-"
@@ -255,7 +261,9 @@ def everything_is_on_record(stage: Stage) -> str:
     expect(broker.audit.verify(broker.now()) is None, "the audit chain is broken")
     events = [record["event"] for record in records]
     expect("refused" in events, "the replay left no record")
-    return f"{len(records)} records, chained and verified, in the broker's own store"
+    before = sum(record["event"] in setting_up for record in records)
+    stage.say(f"and {before} from before: invitations, and the factors enrolled with them")
+    return f"{len(records)} records in the broker's store, the chain verified"
 
 
 STORY: Final[Sequence[tuple[str, Callable[[Stage], str]]]] = (

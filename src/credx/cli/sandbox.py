@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from credx.cli.ending import SIGNALLED, ended_by_signals, ignore_signals, numbers
+from credx.cli.longrun import SIGNALLED, ended_by_signals, ignore_signals, log_to_stderr, numbers
 from credx.cli.options import COMMAND, WithCommand, needs
 from credx.errors import UsageError
 
@@ -29,8 +29,12 @@ DEFAULT_USER: Final = "alice"
 
 
 @contextlib.contextmanager
-def fresh_world() -> Iterator[World]:
-    """A world in a directory of its own; both are gone afterwards, also after SIGTERM and SIGHUP."""
+def fresh_world(*, log: bool = False) -> Iterator[World]:
+    """A world in a directory of its own; both are gone afterwards, also after SIGTERM and SIGHUP.
+
+    ``log``: what the broker and AWS refuse, and why, goes to stderr, one line each.
+    """
+    log_to_stderr("credx", "INFO" if log else None)
     with needs("sandbox"):
         from credx.sandbox.world import World
     with ended_by_signals(), tempfile.TemporaryDirectory(prefix="credx-sandbox-") as directory:
@@ -100,8 +104,8 @@ def _environment(world: World, user: str) -> dict[str, str]:
 @sandbox.command()
 @click.pass_obj
 def up(app: App) -> None:
-    """Keep a world running until Ctrl-C."""
-    with fresh_world() as world:
+    """Keep a world running until Ctrl-C. What its AWS and its broker refuse is told here, with the reason."""
+    with fresh_world(log=True) as world:
         app.out(_welcome(world, app.edges.is_terminal()))
         with contextlib.suppress(KeyboardInterrupt):
             _wait()

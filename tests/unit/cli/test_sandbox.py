@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from credx.cli.ending import ended_by_signals
+from credx.cli.longrun import ended_by_signals
 from credx.cli.sandbox import run_child
 from credx.errors import UsageError
 

@@ -1,4 +1,7 @@
-"""How a command that runs for long ends: once, through every ``finally``, whatever signal asks for it."""
+"""Commands that run for long: what they log, and how they end.
+
+They end once, through every ``finally``, whatever signal asks for it.
+"""
 
 from __future__ import annotations
 
@@ -48,3 +51,13 @@ def ignore_signals() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in numbers():
             signal.signal(number, signal.SIG_IGN)
+
+
+def log_to_stderr(name: str, level: str | None) -> None:
+    """Messages of the logger ``name`` from ``level`` on go to stderr as they are; None keeps them quiet."""
+    import logging
+
+    logger = logging.getLogger(name)
+    logger.propagate = False
+    logger.handlers[:] = [logging.NullHandler() if level is None else logging.StreamHandler()]
+    logger.setLevel(level or "CRITICAL")
