@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from credx.broker import documents
-from credx.broker.admission import durable
 from credx.broker.auth_session import CHALLENGE_LIFE
 from credx.errors import Refusal
 from credx.model import Secret
@@ -96,8 +95,7 @@ class Api:
     def handle(self, request: Request) -> Response:
         """Answer a request."""
         try:
-            with durable():
-                return self._answer(request)
+            return self._answer(request)
         except Refusal as refusal:
             return self._refused(refusal)
         except Exception as exc:  # noqa: BLE001 -- whatever it was, it says nothing to the outside

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from cryptography.exceptions import InvalidSignature
 from fido2.server import Fido2Server
 from fido2.utils import websafe_decode, websafe_encode
 from fido2.webauthn import (
@@ -29,8 +31,8 @@ from fido2.webauthn import (
 )
 
 from credx.errors import Refusal
-from credx.urls import origin
 from credx.protocol import parse_json
+from credx.urls import origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -159,6 +161,8 @@ class RelyingParty:
             key = credential.public_key
             if key[3] not in ALGORITHMS or (key[3] == RS256 and len(key[-1]) < MIN_RSA_BYTES):
                 _no("algorithm or key size")
+            with suppress(InvalidSignature):  # of nothing; what is no point of its curve fails otherwise
+                key.verify(b"", b"")
             _check_backup(data, data.is_backup_eligible())
             offered = registration["response"].get("transports") or []
         except Exception as exc:  # noqa: BLE001 -- readers of bytes from outside raise anything: a no
