@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MAX_TOKEN: Final = 16 * 1024  # characters, as jose takes; white space at the ends comes on top
 _MAX_READ: Final = MAX_TOKEN + 1024
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # RFC 7515 7.1
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # anything else may be a token in the wrong place
 _SOURCES: Final = "token_source can be file:PATH, env:NAME or stdin"
 
 
@@ -32,7 +33,7 @@ def read_token(source: str, *, environ: Mapping[str, str], stdin: IO[str] | IO[b
     kind, _, name = source.partition(":")
     if kind == "file" and name:
         where, text = f"the file {name}", _from_file(name)
-    elif kind == "env" and name:
+    elif kind == "env" and _VARIABLE.fullmatch(name):
         where, text = f"the variable {name}", environ.get(name, "")
     elif source == "stdin":
         where, text = "standard input", _from_stdin(stdin)
@@ -60,12 +61,12 @@ def _from_file(name: str) -> str:
 
 
 def _from_stdin(stdin: IO[str] | IO[bytes] | None) -> str:
-    if stdin is None or stdin.isatty():
-        raise SignInError("standard input holds no token", hint="pipe the token in: ... | credx creds ROLE")
     try:
+        if stdin is None or stdin.isatty():
+            raise SignInError("standard input holds no token", hint="pipe it in: ... | credx creds ROLE")
         read = stdin.read(_MAX_READ + 1)
-    except (OSError, ValueError) as exc:
-        raise SignInError("standard input cannot be read", hint=_SOURCES) from exc
+    except (OSError, ValueError):  # from None: a decoding error holds what was read
+        raise SignInError("standard input cannot be read", hint=_SOURCES) from None
     return read if isinstance(read, str) else _text(read)
 
 

@@ -17,7 +17,7 @@ from credx.urls import origin
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from credx.http import Http
+    from credx.http import Http, Response
     from credx.identity.discovery import Provider
     from credx.jose import KeySource
     from credx.model import VerifiedClaims
@@ -83,7 +83,7 @@ def sign_in(
     return _token_set(answer, provider, client_id, keys, now(), nonce=attempt.nonce.reveal())
 
 
-def refresh(
+def refresh(  # noqa: PLR0917 -- what flow hands over, in its order
     provider: Provider,
     client_id: str,
     refresh_token: Secret,
@@ -180,6 +180,6 @@ def _ask(http: Http, url: str, form: Mapping[str, str]) -> dict[str, Any]:
     raise UnavailableError(f"{origin(url)} answered with status {response.status} and no tokens")
 
 
-def _post(http: Http, url: str, form: Mapping[str, str]) -> Any:
+def _post(http: Http, url: str, form: Mapping[str, str]) -> Response:
     headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
     return http.request("POST", url, headers=headers, body=urlencode(form).encode("ascii"), cap=MAX_TOKENS)
