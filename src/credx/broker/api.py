@@ -151,7 +151,7 @@ class Api:
 
     def _factors(self, request: Request, _: re.Match[str]) -> Callable[[], Response]:
         token = _bearer(request)
-        return lambda: _json(200, {"factors": self._broker.enrolment.listing(token, request.client)})
+        return lambda: _json(200, {"factors": self._broker.own_factors.listing(token, request.client)})
 
     def _begin(self, request: Request, _: re.Match[str]) -> Callable[[], Response]:
         token, client = _bearer(request), request.client
@@ -199,7 +199,7 @@ class Api:
         proof = _proof(_body(request) if request.body else {})
 
         def call() -> Response:
-            answer = self._broker.enrolment.remove(token, request.client, factor_id, proof=proof)
+            answer = self._broker.own_factors.remove(token, request.client, factor_id, proof=proof)
             return _respond(204, b"") if answer is None else _step_up(answer)
 
         return call
@@ -207,7 +207,7 @@ class Api:
     def _end_sessions(self, request: Request, _: re.Match[str]) -> Callable[[], Response]:
         token = _bearer(request)
         return lambda: _json(
-            200, {"ended": self._broker.enrolment.end_factor_sessions(token, request.client)}
+            200, {"ended": self._broker.own_factors.end_factor_sessions(token, request.client)}
         )
 
     def _discovery(self, _: Request, __: re.Match[str]) -> Callable[[], Response]:

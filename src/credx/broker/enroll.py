@@ -1,8 +1,8 @@
-"""Adding and removing second factors: the back door of every second factor, so a second factor guards it.
+"""Adding a second factor: the back door of every second factor, so a second factor guards it.
 
 A factor is added with a fresh proof that names it, with an administrator's invitation for exactly this person,
-or, by a person who has none yet, with the identity provider's own MFA where the policy accepts that. It is
-removed with a fresh proof that names it. A code never adds or removes a security key.
+or, by a person who has none yet, with the identity provider's own MFA where the policy accepts that. A code
+never adds a security key (nor removes one, see ``own_factors``).
 
 What allowed an enrolment is looked at again when it completes, in the commit that adds the factor.
 """
@@ -13,12 +13,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from credx.broker import factor_session, invitation, totp
+from credx.broker import invitation, totp
 from credx.broker.auth_session import Demand
 from credx.broker.handles import handle_hash, new_handle
-from credx.broker.invitation import create_invitation
 from credx.broker.policy import accepts_idp_mfa
-from credx.broker.second_factor import WrongProofError, seal_context
+from credx.broker.second_factor import WrongProofError, guards, seal_context
 from credx.broker.stores import Check, Delete, Key, Put
 from credx.broker.users import (
     FACTOR_ID_BYTES,
@@ -26,7 +25,6 @@ from credx.broker.users import (
     Factor,
     credential_key,
     factor_key,
-    load_factor,
     load_factors,
     partition,
     room_for_one_more,
@@ -47,8 +45,6 @@ if TYPE_CHECKING:
     from credx.broker.second_factor import SecondFactor
     from credx.broker.stores import Store, Write
     from credx.protocol import Proof
-
-__all__ = ["Enrolment", "create_invitation"]
 
 LIFE: Final = 300  # seconds from begin to complete
 MAX_OPEN: Final = 5  # enrolments of one person; the oldest gives way
@@ -81,24 +77,18 @@ class Enrolment:
         self,
         *,
         admission: Admission,
-        factors: SecondFactor,
+        second_factor: SecondFactor,
         store: Store,
         audit: Audit,
         sealer: Sealer,
         rng: Rng,
     ) -> None:
         self._admission = admission
-        self._factors = factors
+        self._second_factor = second_factor
         self._store = store
         self._audit = audit
         self._sealer = sealer
         self._rng = rng
-
-    def listing(self, id_token: Secret, client: str) -> list[dict[str, Any]]:
-        """The person's own factors."""
-        with self._admission.visit(id_token, client) as visit:
-            factors = load_factors(self._store, visit.user_key, now=visit.now)
-            return [factor.listing() for factor in factors]
 
     def begin(
         self,
@@ -170,47 +160,6 @@ class Enrolment:
             self._audit.commit(writes, visit.about | {"event": "enrolled", "detail": detail}, now=visit.now)
             return factor.listing()
 
-    def remove(
-        self, id_token: Secret, client: str, factor_id: str, *, proof: Proof | None = None
-    ) -> StepUp | None:
-        """Remove a factor, and end what it had proved; without a proof the answer is the step-up.
-
-        Raises:
-            Refusal: no such factor of this person, or not allowed.
-        """
-        try:
-            with self._admission.visit(id_token, client, factor_id=factor_id) as visit:
-                factor = load_factor(self._store, visit.user_key, factor_id, now=visit.now)
-                if factor is None:
-                    raise Refusal("not_found", "you have no such factor")
-                visit.about["factor_kind"] = factor.kind
-                demand = Demand(
-                    purpose=f"remove {factor.id}", kinds=_guards(factor.kind), user_verification=True
-                )
-                if proof is None:
-                    return self._factors.step_up(visit, demand)
-                proven = self._factors.verify(visit, demand, proof)
-                gone = factor_key(visit.user_key, factor.id)
-                writes: list[Write] = [
-                    Delete(key=gone, expected=factor.version),
-                    *(w for w in self._factors.claim(visit, demand, proven) if w.key != gone),
-                    *factor_session.ended(self._store, visit.user_key, now=visit.now, factor_id=factor.id),
-                    visit.profile.written(visit.person),
-                ]
-                if factor.kind == "webauthn":
-                    writes.append(Delete(key=credential_key(credential_hash(factor.material)), expected=None))
-                self._audit.commit(writes, visit.about | {"event": "removed"}, now=visit.now)
-                return None
-        except WrongProofError as wrong:
-            return wrong.step_up
-
-    def end_factor_sessions(self, id_token: Secret, client: str) -> int:
-        """Log out: no earlier proof serves any more. The number of those that did."""
-        with self._admission.visit(id_token, client) as visit:
-            writes = factor_session.ended(self._store, visit.user_key, now=visit.now)
-            self._audit.commit(writes, visit.about | {"event": "logged_out"}, now=visit.now)
-            return len(writes)
-
     def _allowed(
         self,
         visit: Visit,
@@ -221,8 +170,8 @@ class Enrolment:
     ) -> tuple[str, str, list[Write]] | StepUp:
         """What allows it and who or what speaks for it, with the writes of its use; or what has to be proved."""
         if proof is not None:
-            proven = self._factors.verify(visit, demand, proof)
-            return PROOF, proven.factor_id or "", self._factors.claim(visit, demand, proven)
+            proven = self._second_factor.verify(visit, demand, proof)
+            return PROOF, proven.factor_id or "", self._second_factor.claim(visit, demand, proven)
         if invited is not None:
             hashed = handle_hash(invited)
             invitation.used_up(self._store, visit.person, hashed, now=visit.now)  # only at the end is it used
@@ -236,7 +185,7 @@ class Enrolment:
                 " or an invitation from an administrator",
                 "no factor, invitation or IdP MFA allows it",
             )
-        return self._factors.step_up(visit, demand)
+        return self._second_factor.step_up(visit, demand)
 
     def _start(
         self,
@@ -340,12 +289,7 @@ def _owned(visit: Visit, material: Mapping[str, Any], store: Store) -> Put:
 
 
 def _enrol_demand(kind: str, name: str) -> Demand:
-    return Demand(purpose=f"enrol {json.dumps([kind, name])}", kinds=_guards(kind), user_verification=True)
-
-
-def _guards(kind: str) -> tuple[str, ...]:
-    """Which proofs add or remove a factor of this kind."""
-    return ("webauthn",) if kind == "webauthn" else ("webauthn", "totp")
+    return Demand(purpose=f"enrol {json.dumps([kind, name])}", kinds=guards(kind), user_verification=True)
 
 
 def _check_new(visit: Visit, kind: str, name: str) -> None:

@@ -63,6 +63,11 @@ def seal_context(user_key: str, factor_id: str) -> str:
     return f"totp/{user_key}/{factor_id}"
 
 
+def guards(kind: str) -> tuple[str, ...]:
+    """Which proofs add or remove a factor of this kind."""
+    return ("webauthn",) if kind == "webauthn" else ("webauthn", "totp")
+
+
 class SecondFactor:
     def __init__(self, *, store: Store, sealer: Sealer, rng: Rng) -> None:
         self._store = store

@@ -25,6 +25,7 @@ from credx.broker.auth_session import Demand
 from credx.broker.enroll import Enrolment
 from credx.broker.exchange import Issuance, at_sts, for_client, private_cause, public_answer
 from credx.broker.mint import session_name, web_identity_token
+from credx.broker.own_factors import OwnFactors
 from credx.broker.policy import decide, roles_for
 from credx.broker.rules import BROKER, REQUIRED, WORKLOAD
 from credx.broker.second_factor import WORKLOAD_PROOF, Proven, SecondFactor, WrongProofError
@@ -75,9 +76,17 @@ class Broker:
         self.store = store
         self.now = now
         self.admission = Admission(policy=policy, store=store, audit=audit, keys=keys, now=now)
-        self.factors = SecondFactor(store=store, sealer=sealer, rng=rng)
+        self.second_factor = SecondFactor(store=store, sealer=sealer, rng=rng)
         self.enrolment = Enrolment(
-            admission=self.admission, factors=self.factors, store=store, audit=audit, sealer=sealer, rng=rng
+            admission=self.admission,
+            second_factor=self.second_factor,
+            store=store,
+            audit=audit,
+            sealer=sealer,
+            rng=rng,
+        )
+        self.own_factors = OwnFactors(
+            admission=self.admission, second_factor=self.second_factor, store=store, audit=audit
         )
         self._sts = sts
         self._rng = rng
@@ -116,7 +125,7 @@ class Broker:
     def begin_proof(self, id_token: Secret, auth_session: Secret, client: str) -> dict[str, Any]:
         """A WebAuthn challenge for an auth session: PublicKeyCredentialRequestOptionsJSON."""
         with self.admission.visit(id_token, client) as visit:
-            return self.factors.begin(visit, auth_session)
+            return self.second_factor.begin(visit, auth_session)
 
     def _decide(self, visit: Visit, ask: Ask) -> Grant:
         """3. The pure decision; a denial is a refusal with a record."""
@@ -131,8 +140,8 @@ class Broker:
             return WORKLOAD_PROOF
         demand = _demand(visit, grant, request.ask)
         if request.proof is None:
-            return self.factors.step_up(visit, demand)
-        return self.factors.verify(visit, demand, request.proof)
+            return self.second_factor.step_up(visit, demand)
+        return self.second_factor.verify(visit, demand, request.proof)
 
     def _commit(self, visit: Visit, ask: Ask, proven: Proven) -> Issuance:
         """5. Read and decide again; then proof, counters and ``granted`` in one write, or nothing at all."""
@@ -143,10 +152,10 @@ class Broker:
             demand = _demand(visit, grant, ask)
             if proven is WORKLOAD_PROOF and not (WORKLOAD in grant.factors and visit.person.workload):
                 raise Refusal("insufficient_authorization", "a second factor is needed", "policy changed")
-            factor_session, remembered = self.factors.remember(visit, demand, proven)
+            factor_session, remembered = self.second_factor.remember(visit, demand, proven)
             writes = [
                 visit.profile.unchanged(visit.user_key),
-                *self.factors.claim(visit, demand, proven),
+                *self.second_factor.claim(visit, demand, proven),
                 *remembered,
             ]
             record = visit.about | {

@@ -20,6 +20,7 @@ from credx.protocol import OTP
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from credx.broker.audit import Audit
     from credx.broker.handles import Rng
     from credx.broker.stores import Store
 
@@ -133,5 +134,11 @@ def forgive_replay(store: Store, user_key: str, *, now: float) -> None:
 
 
 def cleared(user_key: str) -> Delete:
-    """The write that forgets earlier failures, for the commit of a right code or an administrator's unlock."""
+    """The write that forgets earlier failures, for the commit of a right code."""
     return Delete(key=_counter_key(user_key), expected=None)
+
+
+def unlock(audit: Audit, user_key: str, *, administrator: str, now: float) -> None:
+    """Forget a person's wrong codes, as an administrator. Recorded. Raises ``StoreUnavailableError``."""
+    record = {"event": "unlocked", "user_key": user_key, "detail": f"by {administrator}"}
+    audit.commit([cleared(user_key)], record, now=now)

@@ -15,6 +15,7 @@ from credx.broker.api import Api, Request
 from credx.protocol import MAX_BODY
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterable
     from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -24,6 +25,7 @@ THREADS: Final = 8
 MAX_HEADER: Final = 32 * 1024  # bytes; an ID token has 16 KiB at the most
 MAX_CONNECTIONS: Final = 200
 IDLE: Final = 20  # seconds that a silent connection is kept
+LOOK: Final = 0.1  # seconds between two looks at the flag of ``run_until``
 
 
 def application(api: Api) -> Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]:
@@ -61,9 +63,9 @@ def _headers(environ: WSGIEnvironment) -> dict[str, str]:
 def serve(
     broker: Broker, host: str = "127.0.0.1", port: int = 8443, *, trusted_proxy: str | None = None
 ) -> Any:
-    """A bound waitress server: ``run()`` serves until ``close()``, from whichever thread; port 0 picks one
-    (``effective_port``). ``trusted_proxy`` is the one address whose ``X-Forwarded-For`` is believed; None:
-    nobody's.
+    """A bound waitress server for ``run`` or ``run_until``; port 0 picks a free one (``effective_port``).
+
+    ``trusted_proxy`` is the one address whose ``X-Forwarded-For`` is believed; None: nobody's.
     """
     proxy = (
         {"trusted_proxy": trusted_proxy, "trusted_proxy_headers": {"x-forwarded-for"}}
@@ -83,3 +85,17 @@ def serve(
         clear_untrusted_proxy_headers=True,
         **proxy,
     )
+
+
+def run_until(server: Any, stopping: threading.Event) -> None:
+    """Serve until ``stopping`` is set, then close.
+
+    waitress's own ``run`` goes on until the last idle connection has timed out, and its trigger must not be
+    pulled by whoever cannot know that the server is still open: so the flag is looked at in between.
+    """
+    while not stopping.is_set():
+        server.asyncore.loop(timeout=LOOK, map=server._map, use_poll=False, count=1)  # noqa: SLF001
+    for channel in list(server.active_channels.values()):
+        channel.handle_close()
+    server.close()
+    server.task_dispatcher.shutdown()

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fido2.cose import ES256, ES384, RS256
 
-from credx.broker.enroll import create_invitation
+from credx.broker.invitation import create_invitation
 from credx.broker.stores import Key
 from credx.broker.users import MAX_FACTORS
 from credx.errors import Refusal
@@ -57,7 +57,7 @@ def test_a_first_factor_takes_an_invitation(world: Any) -> None:
     assert (invited["subject"], invited["detail"]) == ("alice", "by root")
     assert enrolled["factor_kind"] == "webauthn"
     assert enrolled["detail"].startswith("invitation ")
-    assert [f["kind"] for f in world.broker.enrolment.listing(world.token(), HERE)] == ["webauthn"]
+    assert [f["kind"] for f in world.broker.own_factors.listing(world.token(), HERE)] == ["webauthn"]
 
 
 def test_an_invitation_is_for_one_person_once_and_for_a_day(world: Any, new_key: Any) -> None:
@@ -76,7 +76,12 @@ def test_an_invitation_is_for_one_person_once_and_for_a_day(world: Any, new_key:
 
 def test_the_same_subject_of_another_issuer_is_somebody_else(world: Any) -> None:
     invitation = create_invitation(
-        world.audit, "https://ci.example.com", "alice", administrator="root", now=world.clock(), rng=os.urandom
+        world.audit,
+        "https://ci.example.com",
+        "alice",
+        administrator="root",
+        now=world.clock(),
+        rng=os.urandom,
     )
     refused(world, lambda: begin(world, world.token(), invited=invitation), "access_denied")
 
@@ -84,14 +89,16 @@ def test_the_same_subject_of_another_issuer_is_somebody_else(world: Any) -> None
 def test_idp_mfa_serves_a_person_without_a_factor_and_fresh(world: Any, new_key: Any) -> None:
     now = int(world.clock())
     for claims in ({"amr": ["pwd"]}, {"amr": ["mfa"]}, {"amr": ["mfa"], "auth_time": now - 301}):
-        refused(world, lambda claims=claims: begin(world, world.token(**claims)), "insufficient_authorization")
+        refused(
+            world, lambda claims=claims: begin(world, world.token(**claims)), "insufficient_authorization"
+        )
     token = world.token(amr=["mfa"], auth_time=now - 299)
     first, second = begin(world, token), begin(world, token)
     complete(world, token, first, registration=new_key().register(first["public_key"]))
     answer = new_key().register(second["public_key"])  # begun while there was none: completing looks again
     refused(world, lambda: complete(world, token, second, registration=answer), "access_denied")
     assert isinstance(begin(world, token), StepUp)
-    assert len(world.broker.enrolment.listing(token, HERE)) == 1
+    assert len(world.broker.own_factors.listing(token, HERE)) == 1
 
 
 def test_a_further_factor_takes_a_proof_that_names_it(world: Any, new_key: Any) -> None:
@@ -121,8 +128,8 @@ def test_an_earlier_proof_adds_and_removes_nothing(world: Any) -> None:
     issued = world.ask(token, "dev", world.touch(token, key, world.step_up(token, "dev")))
     earlier = FactorSessionProof(factor_session=issued.factor_session)
     assert isinstance(begin(world, token, proof=earlier), StepUp)
-    factor_id = world.broker.enrolment.listing(token, HERE)[0]["id"]
-    assert isinstance(world.broker.enrolment.remove(token, HERE, factor_id, proof=earlier), StepUp)
+    factor_id = world.broker.own_factors.listing(token, HERE)[0]["id"]
+    assert isinstance(world.broker.own_factors.remove(token, HERE, factor_id, proof=earlier), StepUp)
     assert len(world.records("removed")) == 0
 
 
@@ -144,9 +151,9 @@ def test_touching_without_a_pin_adds_nothing(world: Any) -> None:
 def test_what_allowed_it_must_still_hold_when_it_completes(world: Any, new_key: Any) -> None:
     key, token = world.add_key(), world.token()
     begun = begin(world, token, proof=world.touch(token, key, begin(world, token)))
-    factor_id = world.broker.enrolment.listing(token, HERE)[0]["id"]
-    step_up = world.broker.enrolment.remove(token, HERE, factor_id)
-    world.broker.enrolment.remove(token, HERE, factor_id, proof=world.touch(token, key, step_up))
+    factor_id = world.broker.own_factors.listing(token, HERE)[0]["id"]
+    step_up = world.broker.own_factors.remove(token, HERE, factor_id)
+    world.broker.own_factors.remove(token, HERE, factor_id, proof=world.touch(token, key, step_up))
     answer = new_key().register(begun["public_key"])
     refused(world, lambda: complete(world, token, begun, registration=answer), "access_denied")
 
@@ -190,9 +197,12 @@ def test_a_person_has_ten_factors_at_the_most(world: Any) -> None:
         ({"credential_id": b"y" * 32}, "another one"),
         ({"credential_type": "x"}, "type of the credential"),
         ({"response": {"attestationObject": "gA"}}, ""),
-        ({"cose": ES384.from_cryptography_key(ec.generate_private_key(ec.SECP384R1()).public_key())}, "algorithm"),
         (
-            {"cose": RS256.from_cryptography_key(rsa.generate_private_key(65537, 1024).public_key())},
+            {"cose": ES384.from_cryptography_key(ec.generate_private_key(ec.SECP384R1()).public_key())},
+            "algorithm",
+        ),
+        (
+            {"cose": RS256.from_cryptography_key(rsa.generate_private_key(65537, 1024).public_key())},  # noqa: S505
             "algorithm or key size",
         ),
         ({"cose": ES256({1: 2, 3: -7, -1: 1, -2: b"\1" * 32, -3: b"\2" * 32})}, ""),
@@ -210,10 +220,12 @@ def test_a_bent_registration_is_refused_and_burns_its_challenge(
     assert cause in detail
     good = new_key().register(begun["public_key"])
     refused(world, lambda: complete(world, token, begun, registration=good), "invalid_grant")
-    assert world.broker.enrolment.listing(token, HERE) == []
+    assert world.broker.own_factors.listing(token, HERE) == []
 
 
-def test_an_enrolment_is_one_persons_with_one_token_once_and_for_five_minutes(world: Any, new_key: Any) -> None:
+def test_an_enrolment_is_one_persons_with_one_token_once_and_for_five_minutes(
+    world: Any, new_key: Any
+) -> None:
     token = world.token()
     begun = begin(world, token, invited=world.invite())
     answer = new_key().register(begun["public_key"])
@@ -274,30 +286,31 @@ def test_a_sealed_secret_is_bound_to_its_person_and_factor(world: Any) -> None:
 
 def test_removing_takes_a_proof_that_names_the_factor(world: Any) -> None:
     key, token = world.add_key(name="one"), world.token()
+    world.clock.pass_(1)
     world.add_key(name="two")
-    one, two = (f["id"] for f in world.broker.enrolment.listing(token, HERE))
-    remove = world.broker.enrolment.remove
+    one, two = (f["id"] for f in world.broker.own_factors.listing(token, HERE))
+    remove = world.broker.own_factors.remove
     proof = world.touch(token, key, remove(token, HERE, one))
     refused(world, lambda: remove(token, HERE, two, proof=proof), "insufficient_authorization")
     assert remove(token, HERE, one, proof=proof) is None
-    assert [f["id"] for f in world.broker.enrolment.listing(token, HERE)] == [two]
+    assert [f["id"] for f in world.broker.own_factors.listing(token, HERE)] == [two]
     assert world.records("removed")[0]["factor_id"] == one
     assert isinstance(world.ask(token, proof=world.touch(token, key, world.step_up(token))), StepUp)
 
 
 def test_a_removed_key_can_be_enrolled_again(world: Any) -> None:
     key, token = world.add_key(), world.token()
-    factor_id = world.broker.enrolment.listing(token, HERE)[0]["id"]
-    step_up = world.broker.enrolment.remove(token, HERE, factor_id)
-    world.broker.enrolment.remove(token, HERE, factor_id, proof=world.touch(token, key, step_up))
+    factor_id = world.broker.own_factors.listing(token, HERE)[0]["id"]
+    step_up = world.broker.own_factors.remove(token, HERE, factor_id)
+    world.broker.own_factors.remove(token, HERE, factor_id, proof=world.touch(token, key, step_up))
     begun = begin(world, token, invited=world.invite())
     complete(world, token, begun, registration=key.register(begun["public_key"]))
 
 
 def test_a_code_removes_no_security_key(world: Any) -> None:
     app, key, token = world.add_app(), world.add_key(), world.token()
-    factors = {f["kind"]: f["id"] for f in world.broker.enrolment.listing(token, HERE)}
-    remove = world.broker.enrolment.remove
+    factors = {f["kind"]: f["id"] for f in world.broker.own_factors.listing(token, HERE)}
+    remove = world.broker.own_factors.remove
     step_up = remove(token, HERE, factors["webauthn"])
     assert [f["kind"] for f in step_up.factors] == ["webauthn"]
     refused(
@@ -305,15 +318,20 @@ def test_a_code_removes_no_security_key(world: Any) -> None:
         lambda: remove(token, HERE, factors["webauthn"], proof=world.code(app, step_up)),
         "insufficient_authorization",
     )
-    assert remove(token, HERE, factors["totp"], proof=world.touch(token, key, remove(token, HERE, factors["totp"]))) is None
+    assert (
+        remove(
+            token, HERE, factors["totp"], proof=world.touch(token, key, remove(token, HERE, factors["totp"]))
+        )
+        is None
+    )
 
 
 def test_nobody_elses_factor_can_be_removed_or_seen(world: Any) -> None:
     world.add_key()
     mallory, token = world.add_key("mallory"), world.token("mallory")
-    alices = world.broker.enrolment.listing(world.token(), HERE)[0]["id"]
-    refused(world, lambda: world.broker.enrolment.remove(token, HERE, alices), "not_found")
-    assert alices not in str(world.broker.enrolment.listing(token, HERE))
+    alices = world.broker.own_factors.listing(world.token(), HERE)[0]["id"]
+    refused(world, lambda: world.broker.own_factors.remove(token, HERE, alices), "not_found")
+    assert alices not in str(world.broker.own_factors.listing(token, HERE))
     assert mallory
 
 

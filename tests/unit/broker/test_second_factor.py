@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -67,7 +68,10 @@ def test_a_proof_is_good_for_what_was_asked_and_nothing_else(world: Any, other: 
     )
     key, token = world.add_key(), world.token()
     asked: dict[str, Any] = {
-        "role": "shell", "resources": (TARGET + "0",), "operation": "shell", "scopes": ("read",)
+        "role": "shell",
+        "resources": (TARGET + "0",),
+        "operation": "shell",
+        "scopes": ("read",),
     }
     proof = world.touch(token, key, world.step_up(token, **asked))
     other = {**asked, **other} if "role" not in other else other
@@ -95,7 +99,10 @@ def test_nobody_elses_session_can_be_used(world: Any) -> None:
         world.broker.begin_proof(other, step_up.auth_session, "10.0.0.1")
 
 
-@given(st.lists(st.text(max_size=8), min_size=3, max_size=3), st.lists(st.text(max_size=8), min_size=3, max_size=3))
+@given(
+    st.lists(st.text(max_size=8), min_size=3, max_size=3),
+    st.lists(st.text(max_size=8), min_size=3, max_size=3),
+)
 def test_two_demands_never_share_a_binding(one: list[str], two: list[str]) -> None:
     bound = [
         binding(
@@ -299,7 +306,9 @@ def test_one_step_of_drift_and_no_more(world: Any) -> None:
     assert isinstance(world.ask(token, "dev", world.code(app, step_up, steps=-1)), Issued)
 
 
-@pytest.mark.parametrize("fold", [lambda c: chr(0xFF10 + int(c)), lambda c: chr(0x1D7CE + int(c)), lambda c: c + " "])
+@pytest.mark.parametrize(
+    "fold", [lambda c: chr(0xFF10 + int(c)), lambda c: chr(0x1D7CE + int(c)), lambda c: c + " "]
+)
 def test_digits_that_only_look_like_digits_are_none(world: Any, fold: Any) -> None:  # past faults 1, 3
     app, token = world.add_app(), world.token()
     step_up = world.step_up(token, "dev")
@@ -351,9 +360,13 @@ def test_never_more_than_a_hundred_wrong_codes(world: Any) -> None:  # NIST SP 8
     with pytest.raises(Refusal) as caught:
         world.ask(token, "dev", world.code(app, world.step_up(token, "dev")))
     assert "administrator" in caught.value.public
+    totp.unlock(world.audit, world.user_key(), administrator="root", now=world.clock())
+    assert isinstance(world.ask(token, "dev", world.code(app, world.step_up(token, "dev"))), Issued)
 
 
-def test_a_burst_of_guesses_gets_no_more_than_five_looked_at(world: Any, monkeypatch: Any) -> None:  # CVE-2026-27801
+def test_a_burst_of_guesses_gets_no_more_than_five_looked_at(
+    world: Any, monkeypatch: Any
+) -> None:  # CVE-2026-27801
     world.add_app()
     token, looked_at, lock = world.token(), [], threading.Lock()
     original = totp.matched_step
@@ -369,10 +382,8 @@ def test_a_burst_of_guesses_gets_no_more_than_five_looked_at(world: Any, monkeyp
 
     def guess(session: Secret) -> None:
         start.wait()
-        with pytest.raises(Refusal):
-            answer = world.ask(token, "dev", TotpProof(auth_session=session, otp=Secret("000000")))
-            assert isinstance(answer, StepUp)
-            raise Refusal("insufficient_authorization", "as good as")
+        with contextlib.suppress(Refusal):
+            world.ask(token, "dev", TotpProof(auth_session=session, otp=Secret("000000")))
 
     threads = [threading.Thread(target=guess, args=(session,)) for session in sessions]
     for thread in threads:
@@ -383,7 +394,9 @@ def test_a_burst_of_guesses_gets_no_more_than_five_looked_at(world: Any, monkeyp
     assert counter(world)["failures"] == totp.FREE_FAILURES
 
 
-def test_a_count_is_durable_before_the_code_is_looked_at(world: Any, monkeypatch: Any) -> None:  # CVE-2026-35597
+def test_a_count_is_durable_before_the_code_is_looked_at(
+    world: Any, monkeypatch: Any
+) -> None:  # CVE-2026-35597
     world.add_app()
     token = world.token()
 
