@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from credx.broker.stores import ConflictError, StoreUnavailableError
 from credx.broker.stores.memory import MemoryStore
+from credx.broker.stores.sqlite import SqliteStore
 from credx.broker.users import set_disabled
 from credx.errors import AwsRefusedError, Refusal, UnavailableError
 from credx.model import Secret
@@ -19,6 +20,7 @@ from credx.protocol import AWS_CREDENTIALS_TYPE, JWT_TYPE, FactorSessionProof, I
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from credx.broker.stores import Write
 
@@ -231,8 +233,11 @@ def test_a_factor_removed_between_proof_and_commit_gets_nothing(world: Any) -> N
 
 
 @pytest.mark.parametrize("kind", ["webauthn", "totp"])
-def test_sixty_four_requests_with_one_proof_have_one_winner(new_world: Any, kind: str) -> None:
-    world = new_world()
+@pytest.mark.parametrize("backend", ["memory", "sqlite"])
+def test_sixty_four_requests_with_one_proof_have_one_winner(
+    new_world: Any, tmp_path: Path, backend: str, kind: str
+) -> None:
+    world = new_world(SqliteStore(tmp_path / "broker.db") if backend == "sqlite" else None)
     key, app, token = world.add_key(), world.add_app(), world.token()
     step_up = world.step_up(token, "dev")
     proof = world.code(app, step_up) if kind == "totp" else world.touch(token, key, step_up)
@@ -256,6 +261,7 @@ def test_sixty_four_requests_with_one_proof_have_one_winner(new_world: Any, kind
     assert len(world.records("granted")) == len(world.records("issued")) == 1
     assert len(world.records("refused")) == 63
     assert world.audit.verify(world.clock()) is None
+    world.store.close()
 
 
 def test_a_commit_that_never_gets_through_is_temporary(world: Any) -> None:
