@@ -49,7 +49,7 @@ _FACTOR_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _ERRORS: Final[Mapping[str, tuple[type[CredxError], str]]] = {
     "access_denied": (DeniedError, "credx roles"),
     "invalid_scope": (DeniedError, "credx roles"),
-    "invalid_target": (DeniedError, "credx targets"),
+    "invalid_target": (DeniedError, "credx roles"),
     "invalid_request": (DeniedError, "credx roles shows what the role wants, --help how to give it"),
     "payload_too_large": (DeniedError, "ask for fewer targets at once"),
     "unsupported_grant_type": (DeniedError, "credx and the broker differ in age: update the older one"),
@@ -58,8 +58,8 @@ _ERRORS: Final[Mapping[str, tuple[type[CredxError], str]]] = {
     "insufficient_user_authentication": (SignInError, "credx login --force"),
     "insufficient_authorization": (FactorError, "credx factor list"),
     "slow_down": (UnavailableError, "wait a minute, then try again"),
-    "temporarily_unavailable": (UnavailableError, "try again in a minute; credx doctor"),
-    "server_error": (UnavailableError, "try again in a minute; credx doctor"),
+    "temporarily_unavailable": (UnavailableError, "try again in a minute"),
+    "server_error": (UnavailableError, "try again in a minute"),
 }
 
 
@@ -204,7 +204,8 @@ class BrokerClient:
         kind, hint = _ERRORS.get(name, (None, "")) if isinstance(name, str) else (None, "")
         if kind is None:
             return UnavailableError(
-                f"{self._url} answered {response.status}, not as a credx broker does", hint="credx doctor"
+                f"{self._url} answered {response.status}, not as a credx broker does",
+                hint="credx init URL with the broker's address",
             )
         text = body.get("error_description")
         said = (
@@ -234,7 +235,9 @@ def _parse(response: Response) -> dict[str, Any] | None:
 
 
 def _not_understood() -> UnavailableError:
-    return UnavailableError("the broker's answer is not understood", hint="credx doctor")
+    return UnavailableError(
+        "the broker's answer is not understood", hint="credx --version: the broker may be of another one"
+    )
 
 
 def _understood(parse: Callable[[], T]) -> T:

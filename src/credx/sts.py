@@ -7,14 +7,16 @@ contracts).
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from credx import __version__
 from credx.errors import AwsRefusedError, ConfigError, CredxError, UnavailableError
 from credx.model import AwsCredentials, Secret
-from credx.urls import permitted_url
+from credx.urls import is_loopback, permitted_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,14 +38,14 @@ _JWT = re.compile(r"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_.-]*")
 
 _HINTS: Final[Mapping[str, str]] = {
     "ExpiredTokenException": "run the command again: a new proof makes a new token",
-    "InvalidIdentityToken": "credx doctor shows whether AWS knows the broker's address, audience and keys",
-    "IDPCommunicationError": "AWS could not fetch the broker's keys; try again, then: credx doctor",
-    "IDPRejectedClaim": "credx doctor",
+    "InvalidIdentityToken": "tell the broker's administrators: AWS must know the broker's address, audience and keys",
+    "IDPCommunicationError": "AWS could not fetch the broker's keys; try again in a minute",
+    "IDPRejectedClaim": "tell the broker's administrators",
     "MalformedPolicyDocument": "tell the broker's administrators: credx broker check names the scope",
     "PackedPolicyTooLarge": "ask for fewer scopes or targets at once",
     "RegionDisabledException": "--region with a region that is switched on in that account",
     "AccessDenied": "the role's trust policy does not let the broker in, or lacks sts:TagSession or"
-    " sts:SetSourceIdentity; credx broker template prints one",
+    " sts:SetSourceIdentity; docs/broker.md shows one",
     "ValidationError": "ask for a shorter --duration: the role in AWS may allow less than the broker's policy",
 }
 
@@ -110,7 +112,9 @@ def _check(parameters: Mapping[str, Any], region: str, endpoint: str | None) -> 
     for name, fine in good.items():
         if not fine:
             raise AwsRefusedError(
-                f"the {name} is not one that AWS takes", code="ValidationError", hint="credx doctor"
+                f"the {name} is not one that AWS takes",
+                code="ValidationError",
+                hint="check --region and --duration: credx roles",
             )
 
 
@@ -122,18 +126,22 @@ def _call(
     from botocore.exceptions import ClientError  # noqa: PLC0415
 
     try:
-        answer: dict[str, Any] = _client(region, endpoint, ca_file).assume_role_with_web_identity(
-            **parameters
-        )
+        answer: dict[str, Any] = _client(
+            region, endpoint, ca_file or os.environ.get("AWS_CA_BUNDLE")
+        ).assume_role_with_web_identity(**parameters)
     except ClientError as exc:
         return _refused(exc.response, token)
     except Exception as exc:  # noqa: BLE001 -- botocore's parsers raise what the answer makes them raise
         return UnavailableError(
-            f"AWS STS in {region} cannot be reached ({type(exc).__name__})", hint="credx doctor"
+            f"AWS STS in {region} cannot be reached ({type(exc).__name__})",
+            hint="check the network, the proxy and --region",
         )
     return answer
 
 
+@functools.lru_cache(
+    maxsize=16
+)  # 100 ms each; botocore's clients serve threads, and this one holds no secret
 def _client(region: str, endpoint: str | None, ca_file: str | None) -> Any:
     import botocore.session  # noqa: PLC0415
     from botocore import UNSIGNED  # noqa: PLC0415
@@ -173,23 +181,22 @@ def _transport(url: str, ca_file: str | None) -> Any:
     from botocore.httpsession import URLLib3Session  # noqa: PLC0415
     from botocore.utils import get_environ_proxies  # noqa: PLC0415
 
-    extra = ca_file or os.environ.get("AWS_CA_BUNDLE")
-
     class Transport(URLLib3Session):
         def _get_ssl_context(self) -> ssl.SSLContext:
             import truststore  # noqa: PLC0415
 
             context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            if extra:
-                context.load_verify_locations(cafile=extra)
+            if ca_file:
+                context.load_verify_locations(cafile=ca_file)
             return context
 
         def _setup_ssl_cert(self, conn: Any, _url: str, _verify: object) -> None:
             conn.cert_reqs = "CERT_REQUIRED"  # whatever AWS's tools are told
             conn.ca_certs = None
 
+    proxies = {} if is_loopback(urlsplit(url).hostname or "") else get_environ_proxies(url)
     timeout: Any = (CONNECT_TIMEOUT, READ_TIMEOUT)  # the stubs know single numbers alone
-    return Transport(timeout=timeout, proxies=get_environ_proxies(url))
+    return Transport(timeout=timeout, proxies=proxies)
 
 
 def _refused(response: Mapping[str, Any], token: Secret) -> CredxError:
@@ -202,9 +209,7 @@ def _refused(response: Mapping[str, Any], token: Secret) -> CredxError:
         )
     text = str(error.get("Message", "")).replace(token.reveal(), "(token)")
     message = _UNPRINTABLE.sub("?", _JWT.sub("(token)", text))[:MAX_MESSAGE].rstrip(".")
-    return AwsRefusedError(
-        f"AWS refused: {code}: {message}", code=code, hint=_HINTS.get(code, "credx doctor")
-    )
+    return AwsRefusedError(f"AWS refused: {code}: {message}", code=code, hint=_HINTS.get(code, "credx roles"))
 
 
 def _credentials(answer: Mapping[str, Any], role_arn: str, region: str) -> AwsCredentials:
@@ -220,14 +225,16 @@ def _credentials(answer: Mapping[str, Any], role_arn: str, region: str) -> AwsCr
             role_arn=role_arn,
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as exc:
-        raise UnavailableError("the answer of AWS STS is not understood", hint="credx doctor") from exc
+        raise UnavailableError(
+            "the answer of AWS STS is not understood", hint="check the network and the proxy"
+        ) from exc
     role = _ROLE.fullmatch(role_arn)
     expected = f"arn:{role[1]}:sts::{role[2]}:assumed-role/{role[3]}/" if role else None
     if expected is None or not assumed.startswith(expected):
         raise AwsRefusedError(
             "AWS gave credentials of another role than was asked for",
             code="UnexpectedRole",
-            hint="credx doctor",
+            hint="tell the broker's administrators before you try again",
         )
     return credentials
 

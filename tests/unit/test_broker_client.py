@@ -147,7 +147,7 @@ def test_factors_are_removed() -> None:
     [
         ("access_denied", 403, DeniedError, "credx roles"),
         ("invalid_scope", 400, DeniedError, "credx roles"),
-        ("invalid_target", 400, DeniedError, "credx targets"),
+        ("invalid_target", 400, DeniedError, "credx roles"),
         ("invalid_request", 400, DeniedError, "--help"),
         ("invalid_token", 401, SignInError, "credx login"),
         ("insufficient_user_authentication", 401, SignInError, "credx login --force"),

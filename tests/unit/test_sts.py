@@ -59,6 +59,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sts]:
 
 def serve(monkeypatch: pytest.MonkeyPatch, context: ssl.SSLContext | None = None) -> Iterator[Sts]:
     fake = Sts()
+    sts._client.cache_clear()  # a client keeps the proxies and the trust of its first call
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -367,6 +368,7 @@ def test_a_companys_own_ca(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         if sys.platform == "linux":  # there the system's trust store can be moved
             monkeypatch.delenv("AWS_CA_BUNDLE")
             monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+            sts._client.cache_clear()
             assert call(aws.url).account_id == "111122223333"
         assert isinstance(refused(aws.url, ca_file=str(tmp_path / "none.pem")), UnavailableError)
 
@@ -376,3 +378,12 @@ def test_importing_the_room_costs_no_botocore() -> None:
 
     code = "import sys, credx.sts; sys.exit(any(m in sys.modules for m in ('botocore', 'boto3', 'ssl')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_loopback_endpoint_is_never_asked_through_a_proxy(
+    aws: Sts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert call(aws.url).account_id == "111122223333"

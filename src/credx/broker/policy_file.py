@@ -41,7 +41,9 @@ def load_policy(path: str | Path) -> Policy:
             data = file.read(MAX_FILE + 1)
         text = data.decode("utf-8")
     except OSError as exc:
-        raise ConfigError(f"{name}: cannot be read: {exc.strerror}", hint="credx broker template") from exc
+        raise ConfigError(
+            f"{name}: cannot be read: {exc.strerror}", hint="credx broker check POLICY"
+        ) from exc
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{name}: is not UTF-8", hint=f"credx broker check {name}") from exc
     if len(data) > MAX_FILE:

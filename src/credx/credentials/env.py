@@ -50,7 +50,7 @@ def variables(creds: AwsCredentials) -> dict[str, str]:
     }
     bad = [name for name, value in values.items() if not value.isprintable()]
     if bad:
-        raise CredxError(f"the value for {bad[0]} is not printable text", hint="credx doctor")
+        raise CredxError(f"the value for {bad[0]} is not printable text", hint="credx roles")
     return values
 
 

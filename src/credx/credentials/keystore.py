@@ -29,7 +29,7 @@ CHILD: Final = (
     "-m",
     "credx.credentials.keyring_child",
 )
-_HINT: Final = "unlock or install a keyring (Keychain, Secret Service, KWallet), then: credx doctor"
+_HINT: Final = "unlock or install a keyring (Keychain, Secret Service, KWallet), then: credx status"
 
 
 class KeyStoreUnavailable(CredxError):  # noqa: N818 -- a state of the machine, shown to people as it is

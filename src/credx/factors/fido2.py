@@ -205,5 +205,7 @@ def _options(kind: Any, public_key: dict[str, Any]) -> Any:
     except (ValueError, TypeError, KeyError, AttributeError):
         readable = False
     if not readable:
-        raise FactorError("the broker's challenge cannot be read", hint="update credx, then: credx doctor")
+        raise FactorError(
+            "the broker's challenge cannot be read", hint="credx --version: the broker may be of another one"
+        )
     return options

@@ -37,7 +37,13 @@ def _explained(cause: Exception, seconds: float) -> tuple[int, FactorError]:
         case (_, CtapError.ERR.PIN_BLOCKED | CtapError.ERR.PIN_AUTH_BLOCKED | CtapError.ERR.UV_BLOCKED):
             found = 0, FactorError("the security key is blocked", hint="plug it out and in, then try again")
         case (ClientError.ERR.BAD_REQUEST, None):
-            found = 0, FactorError("the challenge is for another site than the broker", hint="credx doctor")
+            found = (
+                0,
+                FactorError(
+                    "the challenge is for another site than the broker",
+                    hint="credx init URL with the broker's address",
+                ),
+            )
         case (_, CtapError.ERR.OPERATION_DENIED):
             found = 1, FactorError("the touch was refused on the security key", hint="try again")
         case (ClientError.ERR.TIMEOUT, _):

@@ -80,4 +80,6 @@ def _from_document(issued: Issued) -> AwsCredentials:
 
 
 def _not_understood() -> UnavailableError:
-    return UnavailableError("the broker's answer is not understood", hint="update credx, then: credx doctor")
+    return UnavailableError(
+        "the broker's answer is not understood", hint="credx --version: the broker may be of another one"
+    )
