@@ -1,4 +1,4 @@
-"""Decoding without leniency: one spelling per value, bounded work, no surprises (past-faults 10, 43)."""
+"""Decoding without leniency: one spelling per value, bounded work, no surprises."""
 
 from __future__ import annotations
 

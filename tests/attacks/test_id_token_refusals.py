@@ -95,7 +95,7 @@ def test_the_untouched_token_is_accepted() -> None:
     assert verify(forge(header={"alg": "ES256", "kid": "ec", "typ": "JWT"}, sign=es256)).subject == "u-1"
 
 
-# --- size and form (past-faults 10, 13; facts 1)
+# --- size and form
 
 
 def test_a_token_over_16_kib() -> None:
@@ -133,7 +133,7 @@ def test_json_serialization() -> None:
     refused(json.dumps({"protected": head, "payload": body, "signature": signature}), "malformed")
 
 
-# --- JSON (facts 1, past-faults 43)
+# --- JSON
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_duplicate_header_members() -> None:
     refused(forge(header=b'{"alg":"none","alg":"RS256","kid":"k"}'), "malformed")
 
 
-# --- header (past-faults 21, 22, 25-27)
+# --- header
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_the_payload_of_another_token() -> None:
 
 
 def test_the_twin_of_an_es256_token_counts_as_the_same_token() -> None:
-    """The twin verifies by nature; what counts uses sees one token (facts 2)."""
+    """The twin verifies by nature; what counts uses sees one token."""
 
     def twin(message: bytes) -> bytes:
         signature = es256(message)
@@ -346,7 +346,7 @@ def test_a_1024_bit_key_even_if_a_key_source_offers_it() -> None:
         verify_id_token(Secret(token), issuers=issuers, keys=Weak(), now=NOW, max_age=None)
 
 
-# --- issuer (past-faults 8, 11, 25)
+# --- issuer
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_an_issuer_filed_under_another_name() -> None:
     assert caught.value.reason == "unknown-issuer"
 
 
-# --- audience (past-faults 5)
+# --- audience
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_a_token_issued_to_another_client(azp: object) -> None:
     assert verify(forge(claims(azp=AUDIENCE)))
 
 
-# --- times (facts 1)
+# --- times
 
 NOT_TIMES = [None, True, False, "1800000300", 1.8e9, 1800000300.0, 10**30, 2**63, 0, -1, [NOW], {"a": NOW}]
 
@@ -465,7 +465,7 @@ def test_a_clock_that_is_none(clock: float) -> None:
         verify(forge(), now=clock)
 
 
-# --- subject and the rest (facts 1, past-faults 4)
+# --- subject and the rest
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Ceremony: TypeAlias = Callable[[Fido2Client, threading.Event], dict[str, Any]]
 
-CEREMONY_SECONDS: Final = 50.0  # the Go SDK, so Terraform, kills credential_process at 60 s (past-faults 5)
+CEREMONY_SECONDS: Final = 50.0  # the Go SDK, so Terraform, kills credential_process at 60 s
 CHALLENGE_BYTES: Final = 16  # at least, WebAuthn 13.4.3
 PARTING_SECONDS: Final = 1.0  # for the other keys to stop blinking
 

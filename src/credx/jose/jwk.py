@@ -18,7 +18,7 @@ MIN_RSA_BITS: Final = 2048  # RFC 7518 3.3
 MAX_RSA_BITS: Final = 8192  # verifying grows with the square; nobody's ID tokens use more than 4096
 MAX_EXPONENT: Final = 2**32 - 1  # 65537 in practice
 
-# by (kid, algorithm): a kid is a dictionary key, never a path or a query (past-faults 26)
+# by (kid, algorithm): a kid is a dictionary key, never a path or a query
 Keys = dict[tuple[str, str], VerificationKey]
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 # Seconds. A key that the issuer withdraws is good for at most MAX_AGE more while the issuer can be reached
 # (OpenID Connect Core 10.1.1 leaves the time to us; providers publish new keys hours before they use them).
 MAX_AGE: Final = 600
-LAST_GOOD: Final = 24 * 3600  # how long the last good set serves while the issuer is down (past-faults 24)
-REFETCH: Final = 30  # at most one fetch in this time, whatever kids strangers send (past-faults 9, 24)
+LAST_GOOD: Final = 24 * 3600  # how long the last good set serves while the issuer is down (GHSA-fhv5-28vv-h8m8)
+REFETCH: Final = 30  # at most one fetch in this time, whatever kids strangers send
 WAIT: Final = 5  # for another thread's fetch, without a key to go on with
 
 

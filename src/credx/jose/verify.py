@@ -24,7 +24,7 @@ MAX_KID: Final = 128  # characters; a thumbprint has 43
 MAX_SUBJECT: Final = 255  # OpenID Connect Core 2
 MAX_DATE: Final = 253_402_300_799  # the end of the year 9999, where Python's calendar ends
 
-# Headers that change what is signed or say where a key should come from (past-faults 25, 27; RFC 7515 4.1).
+# Headers that change what is signed or say where a key should come from (CVE-2018-0114; RFC 7515 4.1).
 # x5t and x5t#S256 are only names of a key, GitHub Actions and AD FS send them, and nothing here reads them.
 FORBIDDEN_HEADERS: Final = frozenset({"crit", "b64", "zip", "enc", "cty", "jku", "jwk", "x5u", "x5c"})
 
@@ -106,7 +106,7 @@ def verify_id_token(
 def _open(compact: str) -> _Unverified:
     if len(compact) > MAX_TOKEN:
         raise TokenError("too-large", f"the token is longer than {MAX_TOKEN} characters")
-    if compact.count(".") != 2:  # before any split or decoding (past-faults 10)
+    if compact.count(".") != 2:  # before any split or decoding (CVE-2025-30204)
         raise TokenError("malformed", "the token is not in three parts", hint=_AGAIN)
     try:
         parts = compact.split(".")
@@ -150,7 +150,7 @@ def _verified_claims(unverified: _Unverified, key: VerificationKey) -> dict[str,
 
 
 def _check_audience(claims: Mapping[str, Any], audience: str) -> None:
-    # A list of one is the same statement as a string; a longer one is a token for others too (past-faults 5).
+    # A list of one is the same statement as a string; a longer one is a token for others too (CVE-2024-5798).
     if claims.get("aud") not in (audience, [audience]):
         raise TokenError("wrong-audience", "the token is for another audience")
     if "azp" in claims and claims["azp"] != audience:

@@ -213,7 +213,7 @@ def proof_from_json(fields: Mapping[str, Any]) -> Proof:
         case {"auth_session": str(session), "webauthn": dict(assertion), **rest} if not rest:
             return WebAuthnProof(auth_session=_handle(session), assertion=assertion)
         case {"auth_session": str(session), "otp": str(otp), **rest} if not rest:
-            if not OTP.fullmatch(otp):  # ASCII only: pyotp folds other digits (past-faults 3)
+            if not OTP.fullmatch(otp):  # ASCII only: pyotp folds other digits into these
                 raise Refusal(
                     "insufficient_authorization", "a code is six digits", "otp is not six ASCII digits"
                 )

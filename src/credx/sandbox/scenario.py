@@ -203,7 +203,7 @@ def permissions(role: str) -> str:
 
 
 def trust(role: Role, *, broker: str) -> str:
-    """A trust policy that lets in nothing but the broker's token for this role (aws-facts, section 3).
+    """A trust policy that lets in nothing but the broker's token for this role, as docs/broker.md explains it.
 
     One statement for each action, so that a condition key exists where it is tested.
     """

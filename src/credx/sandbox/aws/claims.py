@@ -1,4 +1,4 @@
-"""The claims in AWS's own namespace: roles, source identity, session tags (aws-facts section 2)."""
+"""The claims in AWS's own namespace: roles, source identity, session tags (IAM User Guide, session tags)."""
 
 from __future__ import annotations
 

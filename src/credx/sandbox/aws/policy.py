@@ -54,7 +54,7 @@ class Statement:
     def about(self, provider_arn: str) -> Truth:
         """Whether a trust statement names this federated principal.
 
-        ``*`` was seen not to match OIDC callers (aws-facts, [OBS]): unknown, so no Allow and every Deny.
+        ``*`` was seen not to match OIDC callers in recorded calls: unknown, so no Allow and every Deny.
         """
         if provider_arn in (self.federated or ()):
             return True

@@ -1,4 +1,4 @@
-"""Is this web-identity token good for this account? As STS asks it (aws-facts sections 1 and 2).
+"""Is this web-identity token good for this account? As STS asks it (IAM User Guide, OIDC federation).
 
 Stricter than STS where that is known to be lenient: times are JSON integers, ``kid`` is required, only RS256
 and ES256. Laxer in one point: an issuer may be http on loopback, with a port. Keys are fetched for every call.

@@ -26,7 +26,7 @@ KNOWN: Final = frozenset(
 def trust_context(
     identity: WebIdentity, role: Role, *, account: str, session_name: str, now: float
 ) -> Context:
-    """Condition keys of one AssumeRoleWithWebIdentity call (aws-facts section 2)."""
+    """Condition keys of one AssumeRoleWithWebIdentity call (IAM User Guide, keys for AWS OIDC federation)."""
     provider, aws = identity.provider, identity.aws
     values: dict[str, Value] = {
         f"{provider.url}:aud": identity.audience,
