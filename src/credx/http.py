@@ -111,8 +111,8 @@ class Http:
         server = origin(url)
         manager = self._manager(url)
         end = self._clock() + deadline
-        # identity: what is not asked for need not be unpacked, so there is no bomb to guard against
-        sent = {"accept-encoding": "identity", "user-agent": "credx", **(headers or {})}
+        # http.client adds "accept-encoding: identity": what is not packed cannot be a bomb
+        sent = {"user-agent": "credx", **(headers or {})}
         with _Watch(deadline) as watch:
             try:
                 raw = manager.request(

@@ -95,6 +95,10 @@ def test_the_untouched_token_is_accepted() -> None:
     assert verify(forge(header={"alg": "ES256", "kid": "ec", "typ": "JWT"}, sign=es256)).subject == "u-1"
 
 
+def test_the_header_of_github_actions_is_accepted() -> None:
+    assert verify(forge(header={"typ": "JWT", "alg": "RS256", "x5t": "example-thumbprint", "kid": "k"}))
+
+
 # --- size and form
 
 

@@ -15,7 +15,7 @@ from credx.errors import UnavailableError
 from credx.jose.jwk import Keys, usable_keys
 from credx.jose.trust import TokenError
 from credx.strict import json_object
-from credx.urls import origin, permitted_url
+from credx.urls import origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 # Seconds. A key that the issuer withdraws is good for at most MAX_AGE more while the issuer can be reached
 # (OpenID Connect Core 10.1.1 leaves the time to us; providers publish new keys hours before they use them).
 MAX_AGE: Final = 600
-LAST_GOOD: Final = 24 * 3600  # how long the last good set serves while the issuer is down (GHSA-fhv5-28vv-h8m8)
+# How long the last good set serves while the issuer is down (GHSA-fhv5-28vv-h8m8)
+LAST_GOOD: Final = 24 * 3600
 REFETCH: Final = 30  # at most one fetch in this time, whatever kids strangers send
-WAIT: Final = 5  # for another thread's fetch, without a key to go on with
+# For another thread's first fetch. With a set at hand nobody waits, or strangers' kids could hold threads.
+WAIT: Final = 5
 
 
 @dataclass
@@ -72,15 +74,13 @@ class RemoteKeys:
         raise TokenError("unknown-key", "the token is signed with a key that its issuer does not publish")
 
     def _refresh(self, issuer: TrustedIssuer, known: _Issuer, name: tuple[str, str], now: float) -> None:
-        if _within(now, known.tried_at, REFETCH):
-            return
-        serves = name in known.keys and _within(now, known.fetched_at, LAST_GOOD)
-        if not known.fetching.acquire(timeout=0 if serves else WAIT):
-            if serves:
+        has_set = _within(now, known.fetched_at, LAST_GOOD)
+        if not known.fetching.acquire(timeout=0 if has_set else WAIT):
+            if has_set and name in known.keys:
                 return
             raise UnavailableError("the keys of the identity provider are still being fetched")
         try:
-            if _within(now, known.tried_at, REFETCH):  # somebody else did while this thread waited
+            if _within(now, known.tried_at, REFETCH):
                 return
             known.failed = True
             known.tried_at = now
@@ -101,9 +101,10 @@ class RemoteKeys:
             jwks_uri = document.get("jwks_uri")
             if document.get("issuer") != issuer.issuer:
                 raise ValueError("discovery names another issuer")
-            if not isinstance(jwks_uri, str) or not permitted_url(jwks_uri):
+            if not isinstance(jwks_uri, str):
                 raise ValueError("discovery names no key set")
-            if origin(jwks_uri) != origin(issuer.issuer):  # Fulcio GHSA-f5mr-q85p-6hh6; else pin it
+            # Fulcio GHSA-f5mr-q85p-6hh6; whose keys are elsewhere is pinned. file:, data: have no origin: ValueError
+            if origin(jwks_uri) != origin(issuer.issuer):
                 raise ValueError("discovery names a key set on another origin")
         return usable_keys(self._fetch(jwks_uri))
 

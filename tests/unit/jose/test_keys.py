@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -164,64 +165,71 @@ def test_a_clock_that_is_set_back_makes_nothing_immortal(site: Site) -> None:
     assert ask(keys, now=T) == "unknown-key"
 
 
-def test_nobody_with_a_good_key_waits_for_a_fetch(site: Site) -> None:
-    entered, go_on = threading.Event(), threading.Event()
-    slow = False
+class Gate:
+    """A fetch that a test holds up."""
 
-    def fetch(url: str) -> bytes:
-        if slow:
-            entered.set()
-            assert go_on.wait(10)
-        return site(url)
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.entered, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
 
-    keys = RemoteKeys(fetch)
+    def close(self) -> None:
+        self.go_on.clear()
+        self.entered.clear()
+
+    def __call__(self, url: str) -> bytes:
+        self.entered.set()
+        assert self.go_on.wait(10)
+        return self.site(url)
+
+
+def test_nobody_waits_for_a_fetch_while_there_is_a_set(site: Site) -> None:
+    gate = Gate(site)
+    keys = RemoteKeys(gate)
     assert ask(keys) == "ok"
-    slow = True
+    gate.close()
     fetcher = threading.Thread(target=ask, args=(keys, "new", T + MAX_AGE))
     fetcher.start()
-    assert entered.wait(10)
+    assert gate.entered.wait(10)
     try:
+        start = time.monotonic()
         assert ask(keys, now=T + MAX_AGE - 1) == "ok"  # fresh
         assert ask(keys, now=T + MAX_AGE + 1) == "ok"  # stale, and somebody is fetching
+        assert ask(keys, kid="x", now=T + MAX_AGE + 1) == "unavailable"  # it may be in what is being fetched
+        assert time.monotonic() - start < 1
         assert fetcher.is_alive()
     finally:
-        go_on.set()
+        gate.go_on.set()
         fetcher.join()
 
 
-def test_many_threads_at_the_start_make_one_fetch(site: Site) -> None:
-    keys = RemoteKeys(site)
-    barrier = threading.Barrier(16)
+def test_many_threads_at_the_start_wait_for_one_fetch(site: Site) -> None:
+    gate = Gate(site)
+    gate.close()
+    keys = RemoteKeys(gate)
     answers: list[str] = []
-
-    def run() -> None:
-        barrier.wait()
-        answers.append(ask(keys))
-
-    threads = [threading.Thread(target=run) for _ in range(16)]
+    threads = [threading.Thread(target=lambda: answers.append(ask(keys))) for _ in range(16)]
     for thread in threads:
         thread.start()
+    assert gate.entered.wait(10)
+    time.sleep(0.1)  # so that the others stand before the door
+    gate.go_on.set()
     for thread in threads:
         thread.join()
     assert answers == ["ok"] * 16
     assert len(site.asked) == 2
 
 
-def test_a_thread_without_a_key_waits_a_bounded_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_without_any_set_waits_a_bounded_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("credx.jose.keys.WAIT", 0.05)
-    entered, go_on = threading.Event(), threading.Event()
-
-    def fetch(url: str) -> bytes:
-        entered.set()
-        assert go_on.wait(10)
-        return site(url)
-
-    keys = RemoteKeys(fetch)
+    gate = Gate(site)
+    gate.close()
+    keys = RemoteKeys(gate)
     fetcher = threading.Thread(target=ask, args=(keys,))
     fetcher.start()
-    assert entered.wait(10)
+    assert gate.entered.wait(10)
     try:
         assert ask(keys) == "unavailable"
     finally:
-        go_on.set()
+        gate.go_on.set()
         fetcher.join()
