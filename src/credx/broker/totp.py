@@ -77,7 +77,7 @@ def _counter_key(user_key: str) -> Key:
 
 
 def count_attempt(store: Store, user_key: str, *, now: float) -> None:
-    """Count one attempt, durably, before it is looked at (past faults: lost counts, parallel guesses).
+    """Count one attempt, durably, before it is looked at.
 
     Raises:
         Refusal: locked after too many wrong codes; the attempt must not be looked at.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from typing import Any
@@ -65,6 +66,22 @@ def test_fish_reads_back_exactly_the_values(given: AwsCredentials) -> None:
     line = re.compile(r"set -gx (\w+) '((?:[^'\\]|\\\\|\\')*)'")
     values = _parsed(env.render(given, "fish", NOW), "set -gx", line, lambda v: re.sub(r"\\(.)", r"\1", v))
     assert values == env.variables(given)
+
+
+@pytest.mark.component("fish")
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
+@given(creds)
+def test_a_real_fish_reads_back_exactly_the_values(given: AwsCredentials) -> None:
+    script = env.render(given, "fish", NOW) + "\n".join(
+        f"printf '%s\\0' ${name}" for name in env.variables(given)
+    )
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script],
+        capture_output=True,
+        check=True,
+        env={"AWS_PROFILE": "other", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", "PATH": os.environ["PATH"]},
+    )
+    assert done.stdout.decode().split("\0")[:-1] == list(env.variables(given).values())
 
 
 @given(creds)
