@@ -112,8 +112,10 @@ def test_exec_becomes_the_command(alice: Person) -> None:
 
 
 def test_ctrl_c_goes_to_the_command(alice: Person) -> None:
+    # Python and not sh: dash now and then loses a SIGINT that arrives while it starts a child
+    command = "import time; print('ready', flush=True); time.sleep(60)"
     child = pexpect.spawn(
-        alice.program, ["exec", "prod-logs", "--", "sh", "-c", "echo ready; sleep 60"], env=alice.environ
+        alice.program, ["exec", "prod-logs", "--", sys.executable, "-c", command], env=alice.environ
     )
     child.expect_exact("ready", timeout=20)
     child.sendintr()
@@ -147,6 +149,16 @@ def test_roles_into_a_closed_pipe(alice: Person) -> None:
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "2>&-"])
+def test_closed_streams_end_in_an_exit_code(alice: Person, closed: str) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {alice.program} process prod-logs {closed}"],
+        env=alice.environ, capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == (2 if closed.startswith(">") else 0), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_logout_forgets(world: object, bob: Person) -> None:

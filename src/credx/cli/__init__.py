@@ -23,6 +23,8 @@ def build(edges: Edges) -> click.Command:
 
 def main() -> None:
     """The entry point ``credx``."""
-    from credx.cli.main import main as run
-
+    try:
+        from credx.cli.main import main as run
+    except KeyboardInterrupt:  # Ctrl-C while Python is still loading
+        raise SystemExit(130) from None
     run()

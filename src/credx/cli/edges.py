@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from credx.cli import terminal
+from credx.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,13 +46,15 @@ def _open_browser(url: str) -> bool:
 
 
 def _write_stdout(data: bytes) -> None:
+    if sys.stdout is None:  # closed by the caller: descriptor 1 may be any file by now, and secrets go there
+        raise UsageError("stdout is closed, so there is nowhere to write to")
     sys.stdout.flush()
     while data:
         data = data[os.write(1, data) :]
 
 
 def _stdout_is_terminal() -> bool:
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _replace_process(command: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -60,19 +63,20 @@ def _replace_process(command: Sequence[str], environ: Mapping[str, str]) -> int:
     Raises:
         OSError: it cannot be started.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     if sys.platform == "win32":
         import subprocess
 
         return subprocess.run(list(command), env=dict(environ), check=False).returncode
-    import signal
+    else:  # noqa: RET505 -- so that type checkers see one platform at a time
+        import signal
 
-    # Python ignores these two, and ignored signals survive execve: `exec -- sh -c "yes | head"` would hang on
-    for name in ("SIGPIPE", "SIGXFSZ"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
-    return os.execvpe(command[0], list(command), dict(environ))  # noqa: S606 -- an argv list, no shell
+        # Python ignores these two, and ignored signals survive execve: `exec -- sh -c "yes | head"` would not end
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        return os.execvpe(command[0], list(command), dict(environ))  # noqa: S606 -- an argv list, no shell
 
 
 @dataclass

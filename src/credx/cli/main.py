@@ -96,10 +96,11 @@ def outcome(call: Callable[[], object], environ: MutableMapping[str, str] | Any)
     """Run ``call``; an exit code comes back and every error has been told. Nothing is raised."""
     try:
         value = call()
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         # the reader has left; leave as quietly, and keep the interpreter from flushing into the void
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -137,7 +138,7 @@ def _explain(exc: Exception, *, debug: bool) -> int:
 
 def _tell(message: str, hint: str | None = None) -> None:
     lines = [f"credx: {clean(message)}", *(f"hint: {clean(line)}" for line in (hint or "").splitlines())]
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a closed stderr: the exit code says it
         sys.stderr.write("\n".join(lines) + "\n")
         sys.stderr.flush()
 

@@ -26,18 +26,18 @@ def to_json(value: object) -> str:
 
 
 def roles(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
-    table = _table("role", "account", "factor", "life", "target", "enforced by")
+    table = _table("role, scope", "account", "factor", "life", "target", "enforced by")
     for role in found:
         table.add_row(
             _cell(role["name"], "bold"),
             _cell(role["account"]),
-            _cell(" or ".join(role.get("factors", ()))),
+            _cell(", ".join(role.get("factors", ()))),
             _cell(spell(role["duration"])),
             _cell(_wanted(role)),
             _enforcement(role.get("enforcement")),
         )
         for scope in role.get("scopes", ()):
-            row = (_cell(f"  --scope {clean(scope['name'])}", "dim"), *[Text("")] * 4)
+            row = (_cell(f"  {clean(scope['name'])}", "dim"), *[Text("")] * 4)
             table.add_row(*row, _enforcement(scope.get("enforcement")))
     return _render(table if found else Text("no role is open to you"), is_terminal)
 
@@ -110,7 +110,7 @@ def _day(at: object) -> str:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for name in columns:
         table.add_column(name, overflow="fold")
     return table
@@ -127,7 +127,7 @@ def _render(what: Table | Text, is_terminal: bool) -> str:
         console = Console(file=into, force_terminal=True, highlight=False)
     else:
         if isinstance(what, Table):
-            what.box = None
+            what.box, what.padding = None, (0, 2, 0, 0)
         console = Console(file=into, width=PIPED_WIDTH, no_color=True, force_terminal=False, highlight=False)
     console.print(what)
     return "\n".join(line.rstrip() for line in into.getvalue().splitlines()) + "\n"

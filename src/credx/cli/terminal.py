@@ -133,94 +133,95 @@ class Terminal:
             ) from exc
 
 
-class PosixDevice:
-    """``/dev/tty``."""
+if sys.platform == "win32":
+    import msvcrt
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    class WindowsDevice:
+        """``CONIN$`` and ``CONOUT$``, through the C runtime's console functions."""
 
-    def write(self, text: str) -> None:
-        data = text.encode("utf-8", "replace")
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        def write(self, text: str) -> None:
+            with open("CONOUT$", "w", encoding="utf-8", errors="replace") as console:  # noqa: PTH123 -- no path
+                console.write(text)
 
-    def ask(self, question: str, *, echo: bool, seconds: float | None) -> str:
-        deadline = None if seconds is None else time.monotonic() + seconds
-        line = b""
-        with contextlib.nullcontext() if echo else self._without_echo():
+        def ask(self, question: str, *, echo: bool, seconds: float | None) -> str:
             self.write(question)
-            while not line.endswith(b"\n"):
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                if not select.select([self._descriptor], [], [], left)[0]:
+            line = ""
+            deadline = None if seconds is None else time.monotonic() + seconds
+            while True:
+                if deadline is not None:
+                    while not msvcrt.kbhit():
+                        if time.monotonic() > deadline:
+                            raise TimeoutError
+                        time.sleep(0.05)
+                key = (msvcrt.getwche if echo else msvcrt.getwch)()
+                if key in "\r\n":
                     self.write("\n")
-                    raise TimeoutError
-                got = os.read(self._descriptor, MAX_LINE)
-                if not got or len(line) + len(got) > MAX_LINE:
+                    return line
+                if key == "\x03":
+                    raise KeyboardInterrupt
+                if key in "\x04\x1a" or len(line) >= MAX_LINE:
                     raise EOFError
-                line += got
-        return line.decode("utf-8", "replace").rstrip("\r\n")
+                line = line[:-1] if key == "\b" else line + key
 
-    @contextlib.contextmanager
-    def _without_echo(self) -> Iterator[None]:
-        import termios
-
-        before = termios.tcgetattr(self._descriptor)
-        silent = before[:]
-        silent[3] &= ~termios.ECHO
-        # FLUSH: what was typed before the question is not the answer to it
-        termios.tcsetattr(self._descriptor, termios.TCSAFLUSH, silent)
-        try:
-            yield
-        finally:
-            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, before)
-            self.write("\n")
-
-
-class WindowsDevice:
-    """``CONIN$`` and ``CONOUT$``, through the C runtime's console functions."""
-
-    def write(self, text: str) -> None:
-        with open("CONOUT$", "w", encoding="utf-8", errors="replace") as console:  # noqa: PTH123 -- no path
-            console.write(text)
-
-    def ask(self, question: str, *, echo: bool, seconds: float | None) -> str:
-        import msvcrt
-
-        self.write(question)
-        console: object = msvcrt
-        line = ""
-        deadline = None if seconds is None else time.monotonic() + seconds
-        while True:
-            if deadline is not None:
-                while not console.kbhit():  # type: ignore[attr-defined]
-                    if time.monotonic() > deadline:
-                        raise TimeoutError
-                    time.sleep(0.05)
-            key: str = (console.getwche if echo else console.getwch)()  # type: ignore[attr-defined]
-            if key in "\r\n":
-                self.write("\n")
-                return line
-            if key == "\x03":
-                raise KeyboardInterrupt
-            if key in "\x04\x1a" or len(line) >= MAX_LINE:
-                raise EOFError
-            line = line[:-1] if key == "\b" else line + key
-
-
-def open_device() -> Device | None:
-    """The controlling terminal, or None where this process has none."""
-    if sys.platform == "win32":
+    def open_device() -> Device | None:
+        """The controlling terminal, or None where this process has none."""
         return WindowsDevice() if sys.stdin is not None and sys.stdin.isatty() else None
-    try:
-        # O_NOCTTY: asking must never make a terminal the controlling one
-        return PosixDevice(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return None
+
+else:
+    import termios
+
+    class PosixDevice:
+        """``/dev/tty``."""
+
+        def __init__(self, descriptor: int) -> None:
+            self._descriptor = descriptor
+
+        def write(self, text: str) -> None:
+            data = text.encode("utf-8", "replace")
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+
+        def ask(self, question: str, *, echo: bool, seconds: float | None) -> str:
+            deadline = None if seconds is None else time.monotonic() + seconds
+            line = b""
+            with contextlib.nullcontext() if echo else self._without_echo():
+                self.write(question)
+                while not line.endswith(b"\n"):
+                    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                    if not select.select([self._descriptor], [], [], left)[0]:
+                        self.write("\n")
+                        raise TimeoutError
+                    got = os.read(self._descriptor, MAX_LINE)
+                    if not got or len(line) + len(got) > MAX_LINE:
+                        raise EOFError
+                    line += got
+            return line.decode("utf-8", "replace").rstrip("\r\n")
+
+        @contextlib.contextmanager
+        def _without_echo(self) -> Iterator[None]:
+            before = termios.tcgetattr(self._descriptor)
+            silent = before[:]
+            silent[3] &= ~termios.ECHO
+            # FLUSH: what was typed before the question is not the answer to it
+            termios.tcsetattr(self._descriptor, termios.TCSAFLUSH, silent)
+            try:
+                yield
+            finally:
+                termios.tcsetattr(self._descriptor, termios.TCSADRAIN, before)
+                self.write("\n")
+
+    def open_device() -> Device | None:
+        """The controlling terminal, or None where this process has none."""
+        try:
+            # O_NOCTTY: asking must never make a terminal the controlling one
+            return PosixDevice(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+        except OSError:
+            return None
 
 
 def write_note(text: str) -> None:
     """A line on stderr; a closed stderr is no reason to fail."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(text)
         sys.stderr.flush()
 

@@ -58,10 +58,10 @@ def test_roles_say_what_enforces_them(bench: Bench) -> None:
     for word in (
         "dev",
         "111122223333",
-        "webauthn or totp",
+        "webauthn, totp",
         "1h",
         "trust-policy",
-        "--scope read-logs",
+        "  read-logs",
         "narrowing",
     ):
         assert word in shown
