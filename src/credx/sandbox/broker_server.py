@@ -37,6 +37,11 @@ class BrokerServer:
         self._stopping.set()
         self._server.pull_trigger()
         self._thread.join()
+        # not in the thread: it may see the event at once and would close the trigger before it is pulled
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()
+        self._server.close()
+        self._server.task_dispatcher.shutdown()
         self.broker.store.close()
 
     def _run(self) -> None:
@@ -44,10 +49,6 @@ class BrokerServer:
         server = self._server
         while not self._stopping.is_set():
             server.asyncore.loop(timeout=1, map=server._map, use_poll=False, count=1)  # noqa: SLF001
-        for channel in list(server.active_channels.values()):
-            channel.handle_close()
-        server.close()
-        server.task_dispatcher.shutdown()
 
 
 def _bound(open_at: Callable[[str], Broker]) -> tuple[Broker, str, Any]:
