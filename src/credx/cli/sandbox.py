@@ -35,15 +35,16 @@ def fresh_world(*, log: bool = False) -> Iterator[World]:
     ``log``: what the broker and AWS refuse, and why, goes to stderr, one line each.
     """
     log_to_stderr("credx", "INFO" if log else None)
-    with needs("sandbox"):
-        from credx.sandbox.world import World
-    with ended_by_signals(), tempfile.TemporaryDirectory(prefix="credx-sandbox-") as directory:
-        try:
-            with World(Path(directory)) as world:
-                _touch_without_terminal(world)
-                yield world
-        finally:
-            ignore_signals()  # what is being taken down is taken down to the end
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
+        with needs("sandbox"):
+            from credx.sandbox.world import World
+
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="credx-sandbox-"))
+            world = stack.enter_context(World(Path(directory)))
+        stack.callback(ignore_signals)  # what is being taken down is taken down to the end
+        _touch_without_terminal(world)
+        yield world
 
 
 def _touch_without_terminal(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -28,6 +29,17 @@ def test_exit_codes_pass_through(script: str, code: int) -> None:
 def test_a_command_that_is_not_there() -> None:
     with pytest.raises(UsageError, match="cannot be run"):
         run_child(["no-such-command-here"], os.environ)
+
+
+@pytest.mark.parametrize("missing", ["moto", "flask", "waitress"])
+def test_a_missing_extra_is_named(missing: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; from credx.cli.main import main\n"
+        "sys.argv = ['credx', 'sandbox', 'run', '--', 'true']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[1] == "hint: pip install 'credx[sandbox]'"
 
 
 def test_sigterm_is_handed_on_to_the_child() -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEAVY = (
     "boto3",
@@ -47,7 +51,7 @@ def test_help_loads_no_command() -> None:
     assert loaded(["--help"], {}) == (0, "")
 
 
-def test_the_probe_sees_what_is_loaded(tmp_path: object) -> None:
-    code, found = loaded(["broker", "check", "/nonexistent"], {})
+def test_the_probe_sees_what_is_loaded(tmp_path: Path) -> None:
+    code, found = loaded(["broker", "check", str(tmp_path / "missing.toml")], {})
     assert code != 0
     assert "credx.broker" in found
