@@ -106,7 +106,7 @@ class Api:
     def _answer(self, request: Request) -> Response:
         here = [(route, m) for route in ROUTES if (m := route.path.fullmatch(request.path))]
         if not here:
-            return self._refused(Refusal("not_found", "there is nothing here"))
+            return self._no_route(request, Refusal("not_found", "there is nothing here"))
         for route, match in here:
             if route.method == request.method:
                 try:
@@ -118,7 +118,18 @@ class Api:
                     raise
                 return call()
         allow = ", ".join(sorted(route.method for route, _ in here))
-        return self._refused(Refusal("method_not_allowed", "not with this method"), {"allow": allow})
+        return self._no_route(
+            request, Refusal("method_not_allowed", "not with this method"), {"allow": allow}
+        )
+
+    def _no_route(
+        self, request: Request, refusal: Refusal, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        # an event of its own: whoever tries addresses must not use up the lines of other refusals
+        self._broker.audit.security_log(
+            "no_route", error=refusal.code, path=request.path, client=request.client
+        )
+        return self._refused(refusal, headers)
 
     def _refused(self, refusal: Refusal, headers: Mapping[str, str] | None = None) -> Response:
         status = ERROR_STATUS.get(refusal.code, 500)

@@ -244,7 +244,7 @@ class Enrolment:
         match pending.via:
             case "invitation":
                 return [invitation.used_up(self._store, visit.person, pending.by, now=visit.now)]
-            case "idp-mfa" if not factors:
+            case "idp-mfa" if not factors and accepts_idp_mfa(visit.policy, visit.person, visit.now):
                 return []
             case "proof":
                 for factor in factors:

@@ -28,6 +28,7 @@ class Served:
 
     key: Key
     factor: Factor
+    group: str
     user_verified: bool
     proved_at: int
     version: int
@@ -43,23 +44,35 @@ def serving(store: Store, user_key: str, handle: Secret, demand: Demand, *, now:
     item = store.get(key, now=now)
     if item is None:
         raise _no("not known, or ended")
-    value = item.value
-    if not demand.max_age or value["group"] != demand.group:
-        raise _no("does not serve here")
-    if now - value["proved_at"] > demand.max_age:  # the age counts from the proof, whichever role it was for
-        raise _no("proof too old for this role")
-    factor = load_factor(store, user_key, value["factor_id"], now=now)
-    if factor is None or factor.disabled or factor.kind not in demand.kinds:
-        raise _no("its factor is gone, disabled or of a kind that does not serve here")
-    if factor.kind == "webauthn" and demand.user_verification and not value["user_verified"]:
-        raise _no("proved without user verification")
-    return Served(
+    factor = load_factor(store, user_key, item.value["factor_id"], now=now)
+    if factor is None:
+        raise _no("its factor is gone")
+    served = Served(
         key=key,
         factor=factor,
-        user_verified=value["user_verified"],
-        proved_at=value["proved_at"],
+        group=item.value["group"],
+        user_verified=item.value["user_verified"],
+        proved_at=item.value["proved_at"],
         version=item.version,
     )
+    refuse_if_unfit(served, demand, now=now)
+    return served
+
+
+def refuse_if_unfit(served: Served, demand: Demand, *, now: float) -> None:
+    """Whether an earlier proof serves for this demand: asked when it is presented and again in the commit.
+
+    Raises:
+        Refusal: of another group, too old or too weak, or its factor is disabled.
+    """
+    if not demand.max_age or served.group != demand.group:
+        raise _no("does not serve here")
+    if now - served.proved_at > demand.max_age:  # the age counts from the proof, whichever role it was for
+        raise _no("proof too old for this role")
+    if served.factor.disabled or served.factor.kind not in demand.kinds:
+        raise _no("its factor is disabled or of a kind that does not serve here")
+    if served.factor.kind == "webauthn" and demand.user_verification and not served.user_verified:
+        raise _no("proved without user verification")
 
 
 def start(

@@ -165,6 +165,7 @@ class SecondFactor:
             raise Refusal("insufficient_authorization", "this factor is not accepted here")
         match proven.used:
             case Served() as served:
+                factor_session.refuse_if_unfit(replace(served, factor=factor), demand, now=visit.now)
                 unchanged = Check(key=factor_key(visit.user_key, factor.id), expected=factor.version)
                 return [unchanged, Check(key=served.key, expected=served.version)]
             case int(step):
