@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import socket
+import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
 from credx.errors import SignInError
-from credx.identity.loopback import Listener
+from credx.identity import loopback
+from credx.identity.loopback import MAX_CONNECTIONS, Listener
 from credx.model import Secret
 
 if TYPE_CHECKING:
@@ -220,3 +224,146 @@ def test_leaving_early_leaves_nothing_behind() -> None:
         with Listener() as made:
             made.start(judge)
     assert threading.active_count() == before
+
+
+# -- bounds and the end ----------------------------------------------------------------------------
+
+
+def connect(listener: Listener) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port_of(listener)), timeout=5)
+
+
+def until_closed(sock: socket.socket) -> bytes:
+    received = b""
+    try:
+        while some := sock.recv(4096):
+            received += some
+    except ConnectionResetError:
+        pass
+    return received
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "BREW<script>"])
+@pytest.mark.parametrize(
+    "target", ["/callback?code=hunter2&state=s", "/callback?code=hunter2", "/favicon.ico"]
+)
+def test_every_page_has_the_headers_and_quotes_nothing(listener: Listener, method: str, target: str) -> None:
+    with connect(listener) as sock:
+        sock.sendall(f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{port_of(listener)}\r\n\r\n".encode())
+        head, _, page = until_closed(sock).partition(b"\r\n\r\n")
+    for header in (b"no-store", b"no-referrer", b"default-src 'none'", b"nosniff", b"Connection: close"):
+        assert header in head
+    assert b"hunter2" not in head + page
+    assert b"<script>" not in page
+    assert bool(page) == (method != "HEAD")
+
+
+def test_the_page_has_arrived_when_the_listener_is_gone() -> None:
+    """The answer counts only when the page is written, and closing does not take it back."""
+    for _ in range(20):
+        with Listener() as made:
+            made.start(judge)
+            sock = connect(made)
+            sock.sendall(
+                f"GET /callback?code=c&state=s HTTP/1.1\r\nHost: 127.0.0.1:{port_of(made)}\r\n\r\n".encode()
+            )
+            made.wait(5)
+        with sock:
+            assert until_closed(sock).endswith(b"</html>")
+
+
+def test_the_page_of_a_browser_that_has_gone_does_not_lose_the_answer(listener: Listener) -> None:
+    with connect(listener) as sock:
+        linger = struct.pack("ii", 1, 0)  # closes with a reset
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        sock.sendall(
+            f"GET /callback?code=c&state=s HTTP/1.1\r\nHost: 127.0.0.1:{port_of(listener)}\r\n\r\n".encode()
+        )
+        assert listener.wait(5) == Secret("c")
+
+
+def test_closing_ends_every_connection_and_thread_at_once() -> None:
+    before = set(threading.enumerate())
+    with Listener() as made:
+        made.start(judge)
+        open_ones = [connect(made) for _ in range(10)]
+        for sock in open_ones[5:]:
+            sock.sendall(b"GET /callback?code=c&sta")  # and nothing more
+        get(made, "/callback?code=c&state=s")  # the others were accepted before it
+        made.wait(5)
+        start = time.monotonic()
+    assert time.monotonic() - start < 1
+    assert set(threading.enumerate()) <= before
+    for sock in open_ones:
+        with sock:
+            until_closed(sock)  # or the socket's own timeout fails the test
+
+
+def test_a_flood_of_connections_neither_grows_nor_holds_up_the_answer(listener: Listener) -> None:
+    before = threading.active_count()
+    flood = [connect(listener) for _ in range(MAX_CONNECTIONS * 2)]
+    try:
+        assert get(listener, "/callback?code=c&state=s")[0] == 200
+        assert listener.wait(5) == Secret("c")
+        assert len(listener._server._open) <= MAX_CONNECTIONS
+        assert threading.active_count() - before <= MAX_CONNECTIONS + 5  # some are just ending
+    finally:
+        for sock in flood:
+            sock.close()
+
+
+def test_many_callbacks_at_once(listener: Listener) -> None:
+    def call(number: int) -> int:
+        state = "s" if number == 40 else f"wrong-{number}"
+        return get(listener, f"/callback?code=c-{number}&state={state}")[0]
+
+    with ThreadPoolExecutor(32) as pool:
+        found = list(pool.map(call, range(80)))
+    assert [number for number, status in enumerate(found) if status == 200] == [40]
+    assert set(found) == {200, 400}
+    assert listener.wait(5) == Secret("c-40")
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
+def test_ctrl_c_is_taken_at_once_and_leaves_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    before = set(threading.enumerate())
+    old = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    start, made = time.monotonic(), Listener()
+
+    def wait_in_vain() -> None:
+        with made:
+            made.start(judge)
+            silent.append(connect(made))
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            made.wait(60)
+
+    silent: list[socket.socket] = []
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            wait_in_vain()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert time.monotonic() - start < 2
+    silent[0].close()
+    assert set(threading.enumerate()) <= before
+    with pytest.raises(ConnectionRefusedError):
+        connect(made)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_wait_longer_than_one_slice(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows takes Ctrl-C between two of them."""
+    monkeypatch.setattr(loopback, "SLICE", 0.02)
+    timer = threading.Timer(0.1, get, (listener, "/callback?code=c&state=s"))
+    timer.start()
+    assert listener.wait(5) == Secret("c")
+    timer.join()
+    with pytest.raises(SignInError, match="nobody"):
+        listener.wait(0.1)
+
+
+def test_no_port_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loopback, "HOST", "192.0.2.1")  # nobody's address here
+    with pytest.raises(SignInError, match="no port"):
+        Listener()
