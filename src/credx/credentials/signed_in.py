@@ -31,6 +31,7 @@ class Identity:
     user: str
     issued_at: int
     expires_at: int
+    auth_time: int | None = None
 
 
 class SignedIn:
@@ -64,6 +65,7 @@ class SignedIn:
             "user": str(shown),
             "issued_at": claims.issued_at,
             "expires_at": claims.expires_at,
+            "auth_time": claims.auth_time,
         }
 
         def change(entries: Entries) -> None:

@@ -145,7 +145,7 @@ class Person:
             if self._alive(kept):
                 return None
             raise
-        if tokens.claims.subject != kept.subject:  # OpenID Connect Core 12.2
+        if not _continues(tokens.claims, kept):
             return None
         # a provider that does not rotate sends no new refresh token (RFC 6749 6)
         self._keep(tokens.id_token, tokens.refresh_token or kept.refresh_token, tokens.claims)
@@ -202,9 +202,16 @@ class Person:
         return RemoteKeys(self._http.fetch)
 
     def _verified(self, token: Secret) -> VerifiedClaims:
-        from credx.jose import TrustedIssuer, verify_id_token  # noqa: PLC0415
+        from credx.identity.code_flow import trusted as trusted_issuer  # noqa: PLC0415
+        from credx.jose import verify_id_token  # noqa: PLC0415
 
-        trusted = TrustedIssuer(issuer=self._settings.issuer, audience=self._settings.client_id)
+        trusted = trusted_issuer(self._provider, self._settings.client_id)
         return verify_id_token(
             token, issuers={trusted.issuer: trusted}, keys=self._keys, now=self._now(), max_age=None
         )
+
+
+def _continues(claims: VerifiedClaims, kept: Identity) -> bool:
+    """OpenID Connect Core 12.2: of the same issuer (which was verified) and person, from the same authentication."""
+    times = {claims.auth_time, kept.auth_time} - {None}
+    return claims.subject == kept.subject and len(times) <= 1

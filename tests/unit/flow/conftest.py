@@ -178,6 +178,7 @@ class FakeIdp:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.subject = "ada"
+        self.auth_time = 0
         self.life = 3600
         self.gives_refresh_tokens = True
         self.refresh_works: bool | Exception = True
@@ -187,9 +188,11 @@ class FakeIdp:
     def tokens(self, event: str) -> Any:
         self.events.append(event)
         now = int(self.clock())
+        if event == "browser":
+            self.auth_time = now
         claims = VerifiedClaims(
             issuer="https://idp.example.com", subject=self.subject, audience="credx-cli", issued_at=now,
-            expires_at=now + self.life, auth_time=now, nonce=None, acr=None, amr=(), token_hash="h",
+            expires_at=now + self.life, auth_time=self.auth_time, nonce=None, acr=None, amr=(), token_hash="h",
             claims=MappingProxyType({"email": f"{self.subject}@example.com"}),
         )  # fmt: skip
         refresh = Secret(f"REFRESH-{len(self.events)}") if self.gives_refresh_tokens else None

@@ -200,6 +200,18 @@ def test_a_refresh_for_another_person_is_not_taken(world: Any) -> None:
     assert world.flow().status()["signed_in"]["subject"] == "ada"
 
 
+def test_a_refresh_from_another_authentication_is_not_taken(world: Any) -> None:
+    """OpenID Connect Core 12.2."""
+    world.flow().sign_in()
+    world.idp.auth_time += 60
+    world.now += 3590
+    world.no_browser = True
+    with pytest.raises(SignInError):
+        world.flow().id_token()
+    world.idp.auth_time -= 60
+    assert world.flow().id_token().reveal() == "idt.3"
+
+
 @pytest.mark.parametrize("error", ["invalid_token", "insufficient_user_authentication"])
 def test_a_token_that_the_broker_refuses_is_renewed_then_replaced(world: Any, error: str) -> None:
     world.broker.wants_proof = False
