@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
+import stat
 from typing import IO, TYPE_CHECKING, Final
 
 from credx.errors import SignInError
@@ -53,11 +54,17 @@ def read_token(source: str, *, environ: Mapping[str, str], stdin: IO[str] | IO[b
 
 def _from_file(name: str) -> str:
     try:
-        with Path(name).open("rb") as file:
+        with open(name, "rb", opener=_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SignInError(f"the file {name} cannot be read: not a regular file", hint=_SOURCES)
             return _text(file.read(_MAX_READ + 1))
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else "not a usable path"
         raise SignInError(f"the file {name} cannot be read: {reason.lower()}", hint=_SOURCES) from exc
+
+
+def _at_once(name: str, flags: int) -> int:
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe that nobody writes to would hold us
 
 
 def _from_stdin(stdin: IO[str] | IO[bytes] | None) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 from credx.errors import SignInError, UnavailableError
 from credx.identity import loopback, pkce
-from credx.jose import TrustedIssuer, verify_id_token
+from credx.jose import TokenError, TrustedIssuer, verify_id_token
 from credx.model import Secret
 from credx.strict import json_object
-from credx.ui import clean
 from credx.urls import origin
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 DEADLINE: Final = 180  # seconds for a person with a password manager and a phone
 MAX_TOKENS: Final = 128 * 1024  # bytes of a token response; three tokens of 16 KiB and their dress fit
-_SHOWN: Final = 200  # characters of a provider's own words
+SKEW_WORTH_NAMING: Final = 30  # seconds; half of jose.CLOCK_LEEWAY
+_SECRETS: Final = ("code", "code_verifier", "refresh_token")  # of a token request; a provider may quote them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,11 @@ class TokenSet:
     id_token: Secret
     refresh_token: Secret | None
     claims: VerifiedClaims
+
+
+class _Answer(NamedTuple):
+    tokens: Mapping[str, Any]
+    date: str | None  # of the provider's clock (RFC 9110 6.6.1)
 
 
 def sign_in(
@@ -136,7 +142,7 @@ def trusted(provider: Provider, client_id: str) -> TrustedIssuer:
 
 
 def _token_set(
-    answer: Mapping[str, Any],
+    answer: _Answer,
     provider: Provider,
     client_id: str,
     keys: KeySource,
@@ -144,7 +150,7 @@ def _token_set(
     *,
     nonce: str | None,
 ) -> TokenSet:
-    id_token, refresh_token = answer.get("id_token"), answer.get("refresh_token")
+    id_token, refresh_token = answer.tokens.get("id_token"), answer.tokens.get("refresh_token")
     if not isinstance(id_token, str):
         raise SignInError(
             "the identity provider sent no ID token", hint="the client there must allow the scope openid"
@@ -152,31 +158,51 @@ def _token_set(
     if refresh_token is not None and (not isinstance(refresh_token, str) or not refresh_token):
         raise SignInError("the identity provider sent a refresh token of another form")
     secret = Secret(id_token)
-    return TokenSet(
-        id_token=secret,
-        refresh_token=None if refresh_token is None else Secret(refresh_token),
-        claims=verify_id_token(
+    try:
+        claims = verify_id_token(
             secret,
             issuers={provider.issuer: trusted(provider, client_id)},
             keys=keys,
             now=now,
             max_age=None,
             nonce=nonce,
-        ),
+        )
+    except TokenError as exc:
+        ahead = _ahead(now, answer.date)
+        if exc.reason not in {"expired", "not-yet-valid"} or abs(ahead) < SKEW_WORTH_NAMING:
+            raise
+        side = "ahead of" if ahead > 0 else "behind"
+        raise TokenError(
+            exc.reason,
+            f"{exc.message}: the clock here is {abs(ahead)} seconds {side} the identity provider's",
+            hint="set the clock, then: credx login",
+        ) from exc
+    return TokenSet(
+        id_token=secret,
+        refresh_token=None if refresh_token is None else Secret(refresh_token),
+        claims=claims,
     )
 
 
-def _ask(http: Http, url: str, form: Mapping[str, str]) -> dict[str, Any]:
+def _ahead(now: float, date: str | None) -> int:
+    """How many seconds the clock here is ahead of the provider's; 0 where it does not tell."""
+    try:
+        return round(now - parsedate_to_datetime(date or "").timestamp())
+    except (ValueError, TypeError, OverflowError):
+        return 0
+
+
+def _ask(http: Http, url: str, form: Mapping[str, str]) -> _Answer:
     response = _post(http, url, form)
     try:
         answer = json_object(response.body)
     except ValueError:
         answer = {}
     if response.status == 200 and answer:
-        return answer
-    if response.status < 500 and isinstance(answer.get("error"), str):  # RFC 6749 5.2
-        reason = clean(answer.get("error_description") or answer["error"], _SHOWN)
-        raise SignInError(f"the identity provider refused: {reason}", hint="credx login")
+        return _Answer(answer, response.headers.get("date"))
+    busy = response.status >= 500 or response.status == 429
+    if isinstance(answer.get("error"), str) and not busy:  # RFC 6749 5.2
+        raise pkce.refused(answer, [form[name] for name in _SECRETS if name in form])
     raise UnavailableError(f"{origin(url)} answered with status {response.status} and no tokens")
 
 

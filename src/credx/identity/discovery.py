@@ -65,6 +65,7 @@ def discover(issuer: str, http: Http) -> Provider:
 
 def _endpoint(document: Mapping[str, Any], name: str) -> str:
     url = document.get(name)
-    if not isinstance(url, str) or not permitted_url(url):
+    plain = str(document["issuer"]).startswith("http:")  # only a provider on this machine has endpoints on it
+    if not isinstance(url, str) or not permitted_url(url) or (url.startswith("http:") and not plain):
         raise SignInError(f"the identity provider's {name} is missing or not https", hint=_HINT)
     return url

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from credx.errors import SignInError
@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 ENTROPY: Final = 32  # bytes for each of state, nonce and verifier (RFC 7636 7.1: 256 bits)
 MAX_CODE: Final = 4096  # characters; the longest known codes have about 2000
 _SHOWN: Final = 200  # characters of a provider's own words
+# Errors of RFC 6749 4.1.2.1 and 5.2 that no new sign-in heals
+_SETTINGS: Final = frozenset(
+    {
+        "invalid_client",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "unsupported_response_type",
+        "invalid_scope",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +95,7 @@ def judge(provider: Provider, attempt: Attempt, parameters: Mapping[str, str]) -
             "the answer comes from another identity provider", hint="credx login"
         )  # RFC 9207 2.4
     if "error" in parameters:
-        raise SignInError(f"the identity provider refused: {_reason(parameters)}", hint="credx login")
+        raise refused(parameters)
     code = parameters.get("code", "")
     if not 1 <= len(code) <= MAX_CODE or not (code.isascii() and code.isprintable()):
         raise SignInError("the identity provider sent no usable code", hint="credx login")
@@ -103,9 +113,14 @@ def redemption(attempt: Attempt, code: Secret, *, client_id: str) -> dict[str, s
     }
 
 
-def _reason(parameters: Mapping[str, str]) -> str:
-    text = parameters.get("error_description") or parameters["error"]
-    return clean(text, _SHOWN)
+def refused(answer: Mapping[str, Any], secrets: Sequence[str] = ()) -> SignInError:
+    """The error for a no of the provider, in its own words where they repeat none of ``secrets``."""
+    said = [answer.get("error_description"), answer.get("error")]
+    usable = [t for t in said if isinstance(t, str) and t.strip() and not any(s in t for s in secrets)]
+    reason = clean(usable[0], _SHOWN) if usable else "it gave no reason"
+    ours = answer.get("error") in _SETTINGS
+    hint = "the client at the identity provider must be public: credx init URL" if ours else "credx login"
+    return SignInError(f"the identity provider refused: {reason}", hint=hint)
 
 
 def _base64url(raw: bytes) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,9 +83,38 @@ def test_a_file_that_cannot_be_read(name: str) -> None:
         read(f"file:{name}")
 
 
-def test_an_endless_file_is_read_to_a_bound() -> None:
+def test_a_file_that_is_too_large_is_read_to_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    with path.open("wb") as file:
+        file.write(b"a.b.")
+        file.truncate(1 << 40)  # sparse; whoever reads it all has no memory left
     with pytest.raises(SignInError, match="too long"):
-        read("file:/dev/zero")
+        read(f"file:{path}")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_could_hold_us_for_ever_is_not_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for name in (str(pipe), "/dev/zero", "/dev/tty"):
+        with pytest.raises(SignInError, match="cannot be read"):
+            read(f"file:{name}")
+
+
+def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
+    """Kubernetes mounts its tokens as links."""
+    (tmp_path / "data").write_text(TOKEN)
+    (tmp_path / "token").symlink_to(tmp_path / "data")
+    assert read(f"file:{tmp_path / 'token'}") == Secret(TOKEN)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_other_encodings_are_no_tokens(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "token").write_text(TOKEN, encoding=encoding)
+    for source in (f"file:{tmp_path / 'token'}", "stdin"):
+        with pytest.raises(SignInError, match="is not a token") as caught:
+            read(source, (tmp_path / "token").read_bytes())
+        assert "eyJ" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_stdin_that_is_a_terminal_closed_or_not_text() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote_plus, urlsplit
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from credx.errors import SignInError
 from credx.identity import pkce
 from credx.identity.discovery import Provider
+from credx.identity.loopback import parameters_of
 from credx.model import Secret
 
 ISSUER = "https://idp.example.com"
@@ -113,6 +114,80 @@ def test_a_code_of_another_form(code: str | None) -> None:
 )
 def test_no_callback_without_the_state_does_anything(parameters: dict[str, str]) -> None:
     assert pkce.judge(PROVIDER, ATTEMPT, parameters) is None
+
+
+def outcome(query: str) -> Secret | None:
+    parameters = parameters_of(query)
+    try:
+        return None if parameters is None else pkce.judge(STRICT, ATTEMPT, parameters)
+    except SignInError:
+        return None
+
+
+@given(st.text())
+def test_no_query_of_any_kind_yields_a_code(query: str) -> None:
+    assert outcome(query) is None
+
+
+NAMES = st.sampled_from(
+    ["state", "code", "iss", "error", "%73tate", "c%6Fde", "State", "state[]", "+state", ""]
+)
+VALUES = st.sampled_from(
+    [STATE, quote(STATE[0]) + STATE[1:], STATE[:-1], STATE + "%00", "c", "", ISSUER, "%ff"]
+)
+JOINTS = st.sampled_from(["&", "&", "&", ";", "&&", "#", "?", ""])
+
+
+@given(st.lists(st.tuples(NAMES, st.sampled_from(["=", "=", "=", "", "=="]), VALUES, JOINTS), max_size=6))
+def test_a_query_yields_a_code_only_with_one_right_state_and_one_code(
+    parts: list[tuple[str, str, str, str]],
+) -> None:
+    """Held against a reading of the query that is written another way."""
+    query = "".join(map("".join, parts))
+    if outcome(query) is None:
+        return
+    fields = [tuple(map(unquote_plus, field.split("=", 1))) for field in query.split("&")]
+    assert [value for name, value in fields if name == "state"] == [STATE]
+    assert [value for name, value in fields if name == "iss"] == [ISSUER]
+    assert len([name for name, _ in fields if name == "code"]) == 1
+    assert not [name for name, _ in fields if name == "error"]
+
+
+def test_the_two_properties_are_not_vacuous() -> None:
+    assert outcome(f"state={STATE}&code=c&iss={quote(ISSUER, safe='')}") == Secret("c")
+
+
+def test_the_state_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def spy(a: bytes, b: bytes) -> bool:
+        compared.append((a, b))
+        return a == b
+
+    monkeypatch.setattr(pkce.hmac, "compare_digest", spy)
+    pkce.judge(PROVIDER, ATTEMPT, {"state": "x", "code": "c"})
+    assert compared == [(b"x", STATE.encode())]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "hint"),
+    [
+        ({"error": "access_denied"}, "access_denied", "credx login"),
+        ({"error": "invalid_grant", "error_description": "expired"}, "expired", "credx login"),
+        ({"error": "invalid_client"}, "invalid_client", "credx init"),
+        ({"error": "unauthorized_client", "error_description": "no"}, "no", "credx init"),
+        ({"error": "invalid_scope"}, "invalid_scope", "credx init"),
+        ({"error": ""}, "it gave no reason", "credx login"),
+        ({"error": "e", "error_description": 7}, "e", "credx login"),
+        ({"error": "e", "error_description": "bad code hunter2"}, "e", "credx login"),
+        ({"error": "hunter2", "error_description": "hunter2"}, "it gave no reason", "credx login"),
+        ({"error": "e\n\x9b2J"}, "e\ufffd\ufffd2J", "credx login"),
+    ],
+)
+def test_the_errors_of_rfc_6749(answer: dict[str, Any], said: str, hint: str) -> None:
+    error = pkce.refused(answer, ["hunter2"])
+    assert error.message == f"the identity provider refused: {said}"
+    assert hint in (error.hint or "")
 
 
 def test_the_token_request() -> None:
