@@ -9,14 +9,16 @@ import http.client
 import json
 import logging
 import re
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+from support.broker_world import IDP_KEY, ISSUER, World
 
 from credx.broker.stores import StoreUnavailableError
 from credx.broker.users import set_disabled
 from credx.jose import RemoteKeys, rsa_public_jwk
 from credx.protocol import ERROR_STATUS, Ask, TokenRequest, proof_to_json
-from support.broker_world import IDP_KEY, ISSUER, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,18 +77,17 @@ class Front:
     ) -> Answer:
         """One request on its own connection; ``headers`` as they are, repeated ones too."""
         raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=10)
-        connection.putrequest(method, path, skip_accept_encoding=True)
         sent = [("Content-Type", kind), ("Content-Length", str(len(raw))), *headers]
         if token is not None:
             sent.append(("Authorization", f"Bearer {token.reveal()}"))
-        for name, value in sent:
-            connection.putheader(name, value)
-        connection.endheaders(raw)
-        response = connection.getresponse()
-        answer = Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
-        connection.close()
-        return answer
+        with closing(http.client.HTTPConnection(self.host, self.port, timeout=10)) as connection:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in sent:
+                connection.putheader(name, value)
+            connection.endheaders(raw)
+            response = connection.getresponse()
+            headers_back = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, headers_back, response.read())
 
     def form(self, body: bytes) -> Answer:
         return self.send("POST", "/token", body, kind=FORM)
@@ -212,7 +213,7 @@ class Failing:
         self.store, self.left, self.after, self.failed = store, at, after, False
         self._apply = store.apply
 
-    def __enter__(self) -> Failing:
+    def __enter__(self) -> Self:
         self.store.apply = self._counted  # type: ignore[method-assign]
         return self
 
