@@ -229,7 +229,7 @@ def test_sandbox_run_ends_with_its_signal_and_cleans_up(tmp_path: Path) -> None:
 def test_sandbox_up_ends_with_ctrl_c(tmp_path: Path) -> None:
     child = pexpect.spawn(
         sys.executable, ["-m", "credx", "sandbox", "up"], env=os.environ | {"TMPDIR": str(tmp_path)},
-        timeout=40, encoding="utf-8", dimensions=(40, 200),
+        timeout=40, encoding="utf-8", dimensions=(40, 80),
     )  # fmt: skip
     child.expect(r"\. (/\S+alice\.env)")
     path = child.match.group(1)
@@ -247,3 +247,11 @@ def test_sandbox_up_ends_with_ctrl_c(tmp_path: Path) -> None:
     child.close()
     assert child.exitstatus == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_init_keeps_what_the_person_has_chosen(alice: Person) -> None:
+    before = Path(alice.environ["CREDX_HOME"], "config.toml").read_text()
+    assert 'prompt = "touch"' in before
+    assert alice.credx("init", alice.world.broker_url).returncode == 0
+    after = Path(alice.environ["CREDX_HOME"], "config.toml").read_text()
+    assert sorted(after.splitlines()) == sorted(before.splitlines())

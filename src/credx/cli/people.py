@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,6 +14,10 @@ from credx.ui import clean
 if TYPE_CHECKING:
     from credx.cli.edges import App
     from credx.config import Settings
+
+
+# What a person has chosen for this broker, and a second `init` does not take away
+_OWN: Final = ("default_role", "ca_file", "sts_endpoint", "token_source", "prompt")
 
 
 @click.command()
@@ -38,6 +42,9 @@ def init(app: App, url: str, ca_file: str | None, yes: bool) -> None:
     settings = dataclasses.replace(config.from_broker_document(url, document), ca_file=ca_file)
     before = _configured(app)
     _confirm_change(app, before, settings, yes=yes)
+    if before is not None and before.broker == settings.broker:
+        own = {name: getattr(before, name) for name in _OWN if name != "ca_file" or ca_file is None}
+        settings = dataclasses.replace(settings, **own)
     config.save(app.places, settings)
     app.ui.note(f"broker  {settings.broker}")
     app.ui.note(f"issuer  {settings.issuer}")

@@ -100,7 +100,9 @@ def sandbox(where: Mapping[str, str], people: Mapping[str, tuple[str, str]], is_
     for name, (groups, line) in people.items():
         persons.add_row(_cell(name, "bold"), _cell(groups), _cell(line, "cyan"))
     hint = Text("\nIn another terminal, be one of them (bash, zsh); then try: credx roles\n")
-    return "\n" + "".join(_render(part, is_terminal) for part in (parts, hint, persons)) + "\n"
+    # as wide as it is: a path that is folded or cut cannot be typed
+    shown = (_render(part, is_terminal, width=PIPED_WIDTH) for part in (parts, hint, persons))
+    return "\n" + "".join(shown) + "\n"
 
 
 def _day(at: object) -> str:
@@ -121,10 +123,10 @@ def _cell(value: object, style: str = "") -> Text:
     return Text(clean(value), style=style)
 
 
-def _render(what: Table | Text, is_terminal: bool) -> str:
+def _render(what: Table | Text, is_terminal: bool, width: int | None = None) -> str:
     into = io.StringIO()
     if is_terminal:
-        console = Console(file=into, force_terminal=True, highlight=False)
+        console = Console(file=into, width=width, force_terminal=True, highlight=False)
     else:
         if isinstance(what, Table):
             what.box, what.padding = None, (0, 2, 0, 0)
