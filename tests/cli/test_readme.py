@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from credx.cli.demo_story import STORY
+
 if TYPE_CHECKING:
     from conftest import Person
 
@@ -96,6 +98,11 @@ def test_as_whoever_runs_the_broker(tmp_path: Path) -> None:
         serving.send_signal(signal.SIGTERM)
         _, _ = serving.communicate(timeout=30)
     assert serving.returncode in {0, 128 + signal.SIGTERM, -signal.SIGTERM}
+
+
+def test_the_transcript_is_of_this_demo() -> None:
+    shown = re.findall(r"^([0-9]) (.*?) +[0-9]+\.[0-9] s$", README, re.MULTILINE)
+    assert shown == [(str(number), title) for number, (title, _) in enumerate(STORY, 1)]
 
 
 def test_every_command_of_the_table_exists() -> None:
