@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote_plus, urlsplit
@@ -20,7 +21,7 @@ PROVIDER = Provider(
     issuer=ISSUER, authorization_endpoint=f"{ISSUER}/a", token_endpoint=f"{ISSUER}/t", jwks_uri=ISSUER
 )
 STRICT = replace(PROVIDER, iss_parameter_supported=True)
-ATTEMPT = pkce.begin("http://127.0.0.1:5000/callback", os.urandom)
+ATTEMPT = pkce.begin("http://127.0.0.1:5000/callback", random.Random(7).randbytes)  # noqa: S311 -- the same in every worker
 STATE = ATTEMPT.state.reveal()
 
 
