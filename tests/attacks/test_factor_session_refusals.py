@@ -85,7 +85,7 @@ def test_a_session_whose_factor_was_removed(front: Front) -> None:
     key, token = world.add_key(), world.token()
     spare = world.add_key(name="spare")
     earlier, of_spare = proved(front, token, key), proved(front, token, spare)
-    gone = world.broker.own_factors.listing(token, "10.0.0.1")[0]["id"]
+    gone = front.factor_id(name="key")
     proof = world.touch(token, key, StepUp.from_json(front.remove(token, gone).body))
     assert front.remove(token, gone, proof).status == 204
     front.refused(lambda: front.ask(token, "dev", earlier), cause="not known, or ended")

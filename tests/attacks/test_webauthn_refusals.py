@@ -118,7 +118,7 @@ def test_a_key_that_was_removed(front: Front) -> None:
     world = front.world
     key, token = world.add_key(), world.token()
     world.add_key(name="spare")
-    gone = world.broker.own_factors.listing(token, "10.0.0.1")[0]["id"]
+    gone = front.factor_id(name="key")
     pending = world.touch(token, key, world.step_up(token))
     step_up = world.broker.own_factors.remove(token, "10.0.0.1", gone)
     assert step_up is not None

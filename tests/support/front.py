@@ -120,9 +120,9 @@ class Front:
             "DELETE", f"/factors/{factor_id}", proof_to_json(proof) if proof else {}, token=token
         )
 
-    def factor_id(self, subject: str = "alice", kind: str = "webauthn") -> str:
+    def factor_id(self, subject: str = "alice", kind: str = "webauthn", name: str | None = None) -> str:
         factors = self.world.broker.own_factors.listing(self.world.token(subject), "10.0.0.1")
-        return next(factor["id"] for factor in factors if factor["kind"] == kind)
+        return next(f["id"] for f in factors if f["kind"] == kind and name in (None, f["name"]))
 
     def disable(self, subject: str = "alice", *, disabled: bool = True) -> None:
         world, who = self.world, self.world.user_key(subject)
