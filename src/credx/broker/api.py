@@ -127,7 +127,11 @@ class Api:
     ) -> Response:
         # an event of its own: whoever tries addresses must not use up the lines of other refusals
         self._broker.audit.security_log(
-            "no_route", error=refusal.code, path=request.path, client=request.client
+            # a query is what a misled client puts tokens and codes into: it is no route, and no text for a log
+            "no_route",
+            error=refusal.code,
+            path=request.path.partition("?")[0],
+            client=request.client,
         )
         return self._refused(refusal, headers)
 

@@ -32,7 +32,7 @@ class Arn(NamedTuple):
     @property
     def last(self) -> str:
         """What follows the last ``/`` or ``:``, such as an instance id."""
-        return re.split("[/:]", self.resource)[-1]
+        return _last(self.resource)
 
 
 class RoleArn(NamedTuple):
@@ -64,10 +64,19 @@ def matches(pattern: str, text: str) -> bool:
     """Whether the ARN ``text`` is ``pattern``, ``*`` standing for any run of characters within one field.
 
     Both are cut at the first five colons, so that a ``*`` never reaches from a region into an account; the
-    resource is the rest.
+    resource is the rest. The last part of the resource is matched by the last part of the pattern as well: it
+    becomes the tag ``credx-target``, and ``db:dev-*`` must not let through ``db:dev-x:prod``, whose tag is prod.
     """
     wanted, given = pattern.split(":", 5), text.split(":", 5)
-    return len(wanted) == len(given) and all(map(glob, wanted, given))
+    return (
+        len(wanted) == len(given)
+        and all(map(glob, wanted, given))
+        and glob(_last(wanted[-1]), _last(given[-1]))
+    )
+
+
+def _last(resource: str) -> str:
+    return re.split("[/:]", resource)[-1]
 
 
 def glob(pattern: str, text: str) -> bool:

@@ -1,7 +1,7 @@
 """Adding a second factor: the back door of every second factor, so a second factor guards it.
 
 A factor is added with a fresh proof that names it, with an administrator's invitation for exactly this person,
-or, by a person who has none yet, with the identity provider's own MFA where the policy accepts that. A code
+or, by a person who never had one, with the identity provider's own MFA where the policy accepts that. A code
 never adds a security key (nor removes one, see ``own_factors``).
 
 What allowed an enrolment is looked at again when it completes, in the commit that adds the factor.
@@ -176,7 +176,7 @@ class Enrolment:
             hashed = handle_hash(invited)
             invitation.used_up(self._store, visit.person, hashed, now=visit.now)  # only at the end is it used
             return INVITATION, hashed, []
-        if not factors and accepts_idp_mfa(visit.policy, visit.person, visit.now):
+        if not factors and _first_by_idp_mfa(visit):
             return IDP_MFA, "", []
         if not any(factor.kind in demand.kinds and not factor.disabled for factor in factors):
             raise Refusal(
@@ -244,7 +244,7 @@ class Enrolment:
         match pending.via:
             case "invitation":
                 return [invitation.used_up(self._store, visit.person, pending.by, now=visit.now)]
-            case "idp-mfa" if not factors and accepts_idp_mfa(visit.policy, visit.person, visit.now):
+            case "idp-mfa" if not factors and _first_by_idp_mfa(visit):
                 return []
             case "proof":
                 for factor in factors:
@@ -276,6 +276,11 @@ class Enrolment:
         except Refusal:
             self._store.apply([consumed], now=visit.now)
             raise
+
+
+def _first_by_idp_mfa(visit: Visit) -> bool:
+    """A first factor alone: else a code could remove the app, and the provider's word then add a key."""
+    return not visit.profile.had_factor and accepts_idp_mfa(visit.policy, visit.person, visit.now)
 
 
 def _owned(visit: Visit, material: Mapping[str, Any], store: Store) -> Put:

@@ -57,7 +57,7 @@ def read_roles(root: Table, *, groups: frozenset[str], workloads: bool) -> dict[
         role = _role(name, table, groups)
         if WORKLOAD in role.factors and not workloads:
             raise table.error("factors", "workload needs an identity provider with workloads = true")
-        if modes.setdefault(role.arn, role.sts) != role.sts:
+        if modes.setdefault(role.arn.lower(), role.sts) != role.sts:  # IAM knows no two names by case alone
             raise table.error("sts", "this ARN is under the other mode elsewhere: then neither would hold")
         roles[name] = role
     if not roles:

@@ -48,12 +48,18 @@ class Profile(NamedTuple):
     def disabled(self) -> bool:
         return bool(self.value.get("disabled", False))
 
+    @property
+    def had_factor(self) -> bool:
+        """Now or ever: whoever removed the last one is not somebody who has none yet."""
+        return bool(self.value.get("had_factor", False))
+
     def unchanged(self, user_key: str) -> Check:
         return Check(key=profile_key(user_key), expected=self.version)
 
     def written(self, person: Person) -> Put:
-        """The profile once more, so that of two changes to one person only one goes through."""
+        """The profile once more, for a factor that comes or goes: of two such changes only one goes through."""
         value = dict(self.value) | {"user": person.user, "issuer": person.issuer, "subject": person.subject}
+        value["had_factor"] = True
         return Put(key=profile_key(person.user_key), value=value, expected=self.version)
 
 

@@ -1,0 +1,139 @@
+"""What an outside review got through with, each named after what is refused since."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.broker_world import POLICY, ROLES, SecurityKey, World, parse_policy, role
+
+from credx.broker.arn import matches
+from credx.errors import ConfigError, Refusal
+from credx.model import Secret
+from credx.protocol import Issued
+
+if TYPE_CHECKING:
+    from support.front import Front
+
+HERE = "10.0.0.1"
+AT = "eu-central-1:111122223333"
+NAMED = (
+    'target = "required"\ntargets = ['
+    f'"arn:aws:rds:{AT}:db:dev-*", "arn:aws:ec2:{AT}:instance/i-0de*", "arn:aws:ecs:{AT}:task/dev-*/*"]'
+)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def target_tag(issued: Any) -> list[str]:
+    assert isinstance(issued, Issued)
+    payload = issued.token.reveal().split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    tag: list[str] = claims["https://aws.amazon.com/tags"]["principal_tags"]["credx-target"]
+    return tag
+
+
+# -- the tag credx-target is what the role's policy in AWS compares: no pattern may let another name into it
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        f"arn:aws:rds:{AT}:db:dev-x:prod",
+        f"arn:aws:rds:{AT}:db:dev-x/prod",
+        f"arn:aws:ec2:{AT}:instance/i-0de/i-0prod00000000000",
+        f"arn:aws:ec2:{AT}:instance/i-0de:i-0prod00000000000",
+    ],
+)
+def test_a_target_that_starts_as_allowed_and_ends_as_another(world: World, resource: str) -> None:
+    world.policy = parse_policy(POLICY + ROLES + role("named", more=NAMED))
+    world.add_key()
+    with pytest.raises(Refusal) as refused:
+        world.ask(world.token(), "named", resources=(resource,))
+    assert refused.value.code == "invalid_target"
+
+
+@pytest.mark.parametrize(
+    ("resource", "tag"),
+    [
+        (f"arn:aws:rds:{AT}:db:dev-x", "dev-x"),
+        (f"arn:aws:ec2:{AT}:instance/i-0de5", "i-0de5"),
+        (f"arn:aws:ecs:{AT}:task/dev-a/0123", "0123"),
+    ],
+)
+def test_the_control_a_target_as_allowed_is_the_tag(world: World, resource: str, tag: str) -> None:
+    world.policy = parse_policy(POLICY + ROLES + role("named", more=NAMED))
+    key, token = world.add_key(), world.token()
+    proof = world.touch(token, key, world.step_up(token, "named", resources=(resource,)))
+    assert target_tag(world.ask(token, "named", proof, resources=(resource,))) == [tag]
+
+
+def test_a_star_at_the_end_covers_what_is_below(world: World) -> None:
+    assert matches(f"arn:aws:ssm:{AT}:parameter/app/*", f"arn:aws:ssm:{AT}:parameter/app/a/b")
+    assert matches(f"arn:aws:ssm:{AT}:*", f"arn:aws:ssm:{AT}:parameter/app/a/b")
+
+
+# -- a code must not become a security key by way of the identity provider's MFA
+
+
+def test_idp_mfa_after_a_code_removed_the_app(world: World) -> None:
+    app = world.add_app()
+    token = world.token(amr=["mfa"], auth_time=int(world.clock()))
+    (factor,) = world.broker.own_factors.listing(token, HERE)
+    step_up = world.broker.own_factors.remove(token, HERE, factor["id"])
+    assert step_up is not None
+    assert world.broker.own_factors.remove(token, HERE, factor["id"], proof=world.code(app, step_up)) is None
+    for kind in ("webauthn", "totp"):
+        with pytest.raises(Refusal) as refused:
+            world.broker.enrolment.begin(token, HERE, kind=kind, name="thief's")
+        assert refused.value.code == "insufficient_authorization"
+    begun = world.broker.enrolment.begin(
+        token, HERE, kind="webauthn", name="own", invited=world.invite()
+    )  # the way back is an administrator
+    assert isinstance(begun, dict)
+    answer = SecurityKey().register(begun["public_key"])
+    assert world.broker.enrolment.complete(token, HERE, Secret(begun["enrolment"]), registration=answer)
+
+
+def test_idp_mfa_begun_before_a_factor_came_and_went(world: World) -> None:
+    token = world.token(amr=["mfa"], auth_time=int(world.clock()))
+    begun = world.broker.enrolment.begin(token, HERE, kind="webauthn", name="thief's")
+    assert isinstance(begun, dict)
+    app = world.add_app()
+    (factor,) = world.broker.own_factors.listing(token, HERE)
+    step_up = world.broker.own_factors.remove(token, HERE, factor["id"])
+    assert step_up is not None
+    world.broker.own_factors.remove(token, HERE, factor["id"], proof=world.code(app, step_up))
+    answer = SecurityKey().register(begun["public_key"])
+    with pytest.raises(Refusal) as refused:
+        world.broker.enrolment.complete(token, HERE, Secret(begun["enrolment"]), registration=answer)
+    assert refused.value.code == "access_denied"
+
+
+# -- one ARN, one mode, whatever its case
+
+
+def test_the_other_mode_under_another_case() -> None:
+    other = role("brokered-too").replace("role/brokered-too", "role/Brokered")
+    with pytest.raises(ConfigError, match="under the other mode"):
+        parse_policy(POLICY + ROLES + other)
+
+
+# -- what was put into a query by mistake is in no log
+
+
+def test_a_short_secret_in_the_query(front: Front) -> None:
+    front.refused(
+        lambda: front.send("GET", "/roles?otp=123456&auth_session=abcdefghijklmnop"),
+        "not_found",
+        verified=False,
+        line="no_route",
+    )
+    assert "/roles" in json.dumps(front.lines)
+    assert "otp" not in json.dumps(front.lines)
+    assert "123456" not in json.dumps(front.lines)
