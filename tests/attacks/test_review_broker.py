@@ -10,9 +10,10 @@ import pytest
 from support.broker_world import POLICY, ROLES, SecurityKey, World, parse_policy, role
 
 from credx.broker.arn import matches
+from credx.broker.pace import BURST, RATE, Pace
 from credx.errors import ConfigError, Refusal
 from credx.model import Secret
-from credx.protocol import Issued
+from credx.protocol import FactorSessionProof, Issued
 
 if TYPE_CHECKING:
     from support.front import Front
@@ -137,3 +138,61 @@ def test_a_short_secret_in_the_query(front: Front) -> None:
     assert "/roles" in json.dumps(front.lines)
     assert "otp" not in json.dumps(front.lines)
     assert "123456" not in json.dumps(front.lines)
+
+
+# -- an ID token alone must not fill the store: a refusal is a record for ever
+
+
+def test_refusals_without_end(front: Front) -> None:
+    token = front.world.token("mallory", groups=[])
+    for _ in range(BURST):
+        assert front.ask(token).status == 403
+    answer = front.refused(lambda: front.ask(token), "slow_down", verified=False, line="slowed_down")
+    assert answer.status == 429
+    again = front.world.token("mallory", groups=[], jti="another")
+    front.refused(lambda: front.ask(again), "slow_down", verified=False, cause="mallory", line="slowed_down")
+    front.refused(lambda: front.ask(front.world.token("bob", groups=[])), "access_denied")
+    front.world.clock.pass_(1 / RATE)
+    front.refused(lambda: front.ask(token), "access_denied", cause="in none of the role's groups")
+    front.refused(lambda: front.ask(token), "slow_down", verified=False, line="slowed_down")
+
+
+def test_what_is_granted_counts_for_nothing(world: World) -> None:
+    key, token = world.add_key(), world.token()
+    step_up = world.step_up(token, "dev")
+    issued = world.ask(token, "dev", world.touch(token, key, step_up))
+    assert isinstance(issued, Issued)
+    assert issued.factor_session is not None
+    proof = FactorSessionProof(factor_session=issued.factor_session)
+    for _ in range(BURST + 1):
+        assert isinstance(world.ask(token, "dev", proof), Issued)
+
+
+def test_targets_that_nobody_has_looked_at(world: World) -> None:
+    resources = tuple(f"arn:x:{number:02d}:" + "\N{PILE OF POO}" * 150 for number in range(50))
+    with pytest.raises(Refusal):
+        world.ask(world.token("mallory", groups=[]), resources=resources)
+    (record,) = world.records("refused")
+    assert record["resources"] == [resources[0], "and 49 more"]
+    assert len(json.dumps(record)) < 4096
+
+
+def test_ending_what_was_never_proved(world: World) -> None:
+    token = world.token("mallory", groups=[])
+    for _ in range(BURST):
+        assert world.broker.own_factors.end_factor_sessions(token, HERE) == 0
+    with pytest.raises(Refusal) as refused:
+        world.broker.own_factors.end_factor_sessions(token, HERE)
+    assert refused.value.code == "slow_down"
+    assert len(world.records()) == BURST
+
+
+def test_the_people_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("credx.broker.pace.MAX_PEOPLE", 3)
+    pace = Pace()
+    for subject in "abcde":
+        for _ in range(BURST):
+            pace.refused(("i", subject), now=0)
+    assert [pace.allows(("i", subject), now=0) for subject in "abcde"] == [True, True, False, False, False]
+    assert not pace.allows(("i", "e"), now=-1000)  # a clock that was set back gives nothing
+    assert pace.allows(("i", "e"), now=1 / RATE)

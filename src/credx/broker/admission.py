@@ -1,15 +1,18 @@
 """Steps 1 and 2, the same for every route: whose ID token is this, and may that person come in at all.
 
-A request whose token is not verified leaves a line in the security log. Everything after that happens inside
-``visit``, and each refusal there leaves exactly one audit record, written in this one place.
+A request whose token is not verified leaves a line in the security log, and so does one of a person who was
+refused too often of late. Everything after that happens inside ``visit``, and each refusal there leaves exactly
+one audit record, written in this one place.
 """
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from credx.broker.pace import Pace
 from credx.broker.policy import person_of
 from credx.broker.stores import ConflictError, StoreUnavailableError
 from credx.broker.users import Profile, load_profile
@@ -17,13 +20,16 @@ from credx.errors import Refusal, UnavailableError
 from credx.jose import TokenError, verify_id_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from credx.broker.audit import Audit
     from credx.broker.policy import Person, Policy
     from credx.broker.stores import Store
     from credx.jose import KeySource
     from credx.model import Secret, VerifiedClaims
+
+
+MAX_REFUSED: Final = 2048  # bytes of targets in the record of a refusal; nobody has looked at them yet
 
 
 @dataclass(kw_only=True)
@@ -73,6 +79,7 @@ class Admission:
         self._audit = audit
         self._keys = keys
         self._now = now
+        self._pace = Pace()
 
     @contextmanager
     def visit(self, id_token: Secret, client: str, **about: Any) -> Iterator[Visit]:
@@ -85,6 +92,7 @@ class Admission:
         """
         now, policy = self._now(), self._policy()
         claims = self._verified(id_token, policy, client, now)
+        self._not_too_often(claims, client, now)
         known: dict[str, Any] = {
             "issuer": claims.issuer,
             "subject": claims.subject,
@@ -114,7 +122,21 @@ class Admission:
 
     def _refused(self, known: Mapping[str, Any], refusal: Refusal, now: float) -> None:
         record = {**known, "event": "refused", "error": refusal.code, "detail": refusal.detail}
+        if "resources" in known:
+            record["resources"] = _first(known["resources"])
+        self._pace.refused((known["issuer"], known["subject"]), now=now)
         self._audit.append(record, now=now)
+
+    def count_idle(self, visit: Visit) -> None:
+        """A record of nothing, which an ID token alone can cause, counts as a refusal does."""
+        self._pace.refused((visit.claims.issuer, visit.claims.subject), now=visit.now)
+
+    def _not_too_often(self, claims: VerifiedClaims, client: str, now: float) -> None:
+        if not self._pace.allows((claims.issuer, claims.subject), now=now):
+            self._audit.security_log(
+                "slowed_down", issuer=claims.issuer, subject=claims.subject, client=client
+            )
+            raise Refusal("slow_down", "too many of your requests were refused: wait a minute", "pace")
 
     def look_again(self, visit: Visit) -> None:
         """Policy, person and profile as they are at this moment.
@@ -154,3 +176,15 @@ class Admission:
             raise Refusal(
                 "temporarily_unavailable", "the identity provider's keys are out of reach", exc.message
             ) from exc
+
+
+def _first(resources: Sequence[str]) -> list[str]:
+    """Whole names as long as there is room, and how many there were besides: a cut name would be another."""
+    kept: list[str] = []
+    room = MAX_REFUSED
+    for resource in resources:
+        room -= len(json.dumps(resource))
+        if room < 0:
+            return [*kept, f"and {len(resources) - len(kept)} more"]
+        kept.append(resource)
+    return kept

@@ -78,4 +78,6 @@ class OwnFactors:
         with self._admission.visit(id_token, client) as visit:
             writes = factor_session.ended(self._store, visit.user_key, now=visit.now)
             self._audit.commit(writes, visit.about | {"event": "logged_out"}, now=visit.now)
+            if not writes:
+                self._admission.count_idle(visit)
             return len(writes)

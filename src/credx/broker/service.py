@@ -13,7 +13,7 @@
 8. Outcome. ``issued`` or ``failed`` is durable before anything leaves.
 
 From step 2 on every refusal leaves exactly one audit record: ``refused`` up to the commit (written by
-``Admission.visit``), ``failed`` after it.
+``Admission.visit``), ``failed`` after it. A person who is refused without end is told to slow down instead.
 """
 
 from __future__ import annotations
