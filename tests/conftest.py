@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -27,3 +28,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if os.environ.get("CI") == "true":
                 pytest.fail(reason, pytrace=False)
             pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _logs_reach_the_test() -> None:
+    """A command that ran in this process has sent the logs elsewhere, as it does for its own process."""
+    for name in ("credx", "waitress"):
+        logger = logging.getLogger(name)
+        logger.propagate = True
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)

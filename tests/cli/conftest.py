@@ -1,4 +1,4 @@
-"""One world for the whole session; `credx` is the sandbox's shim, run as a program."""
+"""One world for each file (a process can have but one at a time); `credx` is the shim, run as a program."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ class Person:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with fresh_world() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def alice(world: World) -> Person:
     person = Person(world, "alice")
     assert person.credx("login").returncode == 0
     return person
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bob(world: World) -> Person:
     return Person(world, "bob")

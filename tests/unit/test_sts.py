@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import socket
 import ssl
 import sys
 import threading
@@ -268,7 +269,9 @@ def test_the_token_is_in_no_error_of_botocores_own_validation(
 
 
 def test_nobody_listening(aws: Sts) -> None:
-    error = refused("http://127.0.0.1:1")
+    with socket.socket() as taken:  # bound, so that nobody else listens there, and not listening
+        taken.bind(("127.0.0.1", 0))
+        error = refused(f"http://127.0.0.1:{taken.getsockname()[1]}")
     assert isinstance(error, UnavailableError)
     assert error.message == "AWS STS in eu-central-1 cannot be reached (EndpointConnectionError)"
 

@@ -95,7 +95,7 @@ def run_until(server: Any, stopping: threading.Event) -> None:
     """
     while not stopping.is_set():
         server.asyncore.loop(timeout=LOOK, map=server._map, use_poll=False, count=1)  # noqa: SLF001
+    server.task_dispatcher.shutdown()  # first: an answer that is still being made wakes the loop by the trigger
     for channel in list(server.active_channels.values()):
         channel.handle_close()
     server.close()
-    server.task_dispatcher.shutdown()

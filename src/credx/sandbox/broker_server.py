@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from credx.broker.wsgi import serve
+from credx.broker.wsgi import run_until, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,26 +29,16 @@ class BrokerServer:
         """``open_at(url)`` makes the broker for that address."""
         self.broker, self.url, self._server = _bound(open_at)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sandbox-broker", daemon=True)
+        self._thread = threading.Thread(
+            target=run_until, args=(self._server, self._stopping), name="sandbox-broker", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
         """End every connection, every thread and the broker's hold on its store."""
         self._stopping.set()
-        self._server.pull_trigger()
         self._thread.join()
-        # not in the thread: it may see the event at once and would close the trigger before it is pulled
-        for channel in list(self._server.active_channels.values()):
-            channel.handle_close()
-        self._server.close()
-        self._server.task_dispatcher.shutdown()
         self.broker.store.close()
-
-    def _run(self) -> None:
-        # waitress' own run() goes on until the last idle connection has timed out, so its loop is turned here
-        server = self._server
-        while not self._stopping.is_set():
-            server.asyncore.loop(timeout=1, map=server._map, use_poll=False, count=1)  # noqa: SLF001
 
 
 def _bound(open_at: Callable[[str], Broker]) -> tuple[Broker, str, Any]:
