@@ -185,6 +185,26 @@ def test_mfa_of_the_identity_provider_by_somebody_who_has_a_factor(front: Front,
     assert listed(front, token) == ["one"]
 
 
+def test_a_second_first_factor_that_completes_at_the_same_moment(front: Front, new_key: Any) -> None:
+    world = front.world
+    token = world.token(amr=["mfa"], auth_time=int(world.clock()))
+    begun = [front.enrol(token, name=name).body for name in ("one", "two")]
+    answers = [new_key().register(body["public_key"]) for body in begun]
+    commit = world.audit.commit
+
+    def the_other_first(*args: Any, **named: Any) -> None:
+        world.audit.commit = commit  # type: ignore[method-assign]
+        assert front.complete(token, begun[1]["enrolment"], webauthn=answers[1]).status == 201
+        commit(*args, **named)
+
+    world.audit.commit = the_other_first  # type: ignore[method-assign]
+    answer = front.complete(token, begun[0]["enrolment"], webauthn=answers[0])
+    assert (answer.status, answer.body["error"]) == (503, "temporarily_unavailable")
+    front.nothing_in(answer)
+    assert [record["event"] for record in world.records()] == ["enrolled", "refused"]
+    assert listed(front, token) == ["two"]
+
+
 @pytest.mark.parametrize(
     "claims",
     [

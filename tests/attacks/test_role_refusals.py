@@ -145,14 +145,17 @@ def test_a_disabled_person_at_every_door(front: Front) -> None:
     front.asked_again(doors["asking"])
 
 
-@pytest.mark.parametrize("kind", ["a touch", "a code", "an earlier proof"])
+@pytest.mark.parametrize("kind", ["a touch", "a code", "an earlier proof", "a job of CI"])
 def test_somebody_disabled_between_proof_and_commit_with(front: Front, kind: str) -> None:  # CVE-2026-9798
-    call, commit = every_door(front)[kind], front.world.audit.commit
+    front.world.keys._fetch = _both(front.world.keys._fetch)
+    doors = every_door(front) | {"a job of CI": lambda: front.ask(front.world.job(), "deploy")}
+    call, commit = doors[kind], front.world.audit.commit
+    who = ("repo:42:main", CI) if kind == "a job of CI" else ("alice", ISSUER)
 
     def disabled_first(writes: Sequence[Write], record: dict[str, Any], *, now: float) -> None:
         if record["event"] == "granted":
             front.world.audit.commit = commit  # type: ignore[method-assign]
-            front.disable()
+            front.disable(*who)
         commit(writes, record, now=now)
 
     front.world.audit.commit = disabled_first  # type: ignore[method-assign,assignment]

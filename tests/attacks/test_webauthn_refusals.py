@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.broker_world import BE, BS, ORIGIN, UP, UV, b64
 
+from credx.broker.stores import Put
 from credx.protocol import WebAuthnProof
 
 if TYPE_CHECKING:
@@ -124,6 +125,36 @@ def test_a_key_that_was_removed(front: Front) -> None:
     assert step_up is not None
     assert front.remove(token, gone, world.touch(token, key, step_up)).status == 204
     front.refused(lambda: front.ask(token, proof=pending), cause="not a credential of this person")
+
+
+@pytest.mark.parametrize("when", ["before the step-up", "before the proof", "before the commit"])
+def test_a_key_that_was_disabled(front: Front, when: str) -> None:
+    world = front.world
+    key, token = world.add_key(), world.token()
+
+    def disable() -> None:
+        item = front.store.query(f"user#{world.user_key()}", "factor#", now=world.clock())[0]
+        put = Put(key=item.key, value={**item.value, "disabled": True}, expected=item.version)
+        front.store.apply([put], now=world.clock())
+
+    if when == "before the step-up":
+        disable()
+        front.refused(lambda: front.ask(token), cause="no accepted factor")
+        return
+    proof = world.touch(token, key, world.step_up(token))
+    verify = world.broker.second_factor.verify
+
+    def then_disabled(*args: Any) -> Any:
+        proven = verify(*args)
+        disable()
+        return proven
+
+    if when == "before the commit":
+        world.broker.second_factor.verify = then_disabled  # type: ignore[method-assign]
+        front.refused(lambda: front.ask(token, proof=proof), cause="disabled or removed")
+    else:
+        disable()
+        front.refused(lambda: front.ask(token, proof=proof), cause="not a credential of this person")
 
 
 def test_a_copy_of_a_key_after_the_other_was_used(front: Front) -> None:

@@ -124,8 +124,8 @@ class Front:
         factors = self.world.broker.own_factors.listing(self.world.token(subject), "10.0.0.1")
         return next(f["id"] for f in factors if f["kind"] == kind and name in (None, f["name"]))
 
-    def disable(self, subject: str = "alice", *, disabled: bool = True) -> None:
-        world, who = self.world, self.world.user_key(subject)
+    def disable(self, subject: str = "alice", issuer: str = ISSUER, *, disabled: bool = True) -> None:
+        world, who = self.world, self.world.user_key(subject, issuer)
         set_disabled(self.store, world.audit, who, disabled=disabled, administrator="root", now=world.clock())
 
     # -- what every refusal owes
