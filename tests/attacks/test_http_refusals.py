@@ -81,7 +81,7 @@ def test_a_token_in_the_query(front: Front) -> None:
             verified=False,
             line="no_route",
         )
-    assert token not in json.dumps(front.lines)
+    assert token[:20] not in json.dumps(front.lines)  # not a cut one either
 
 
 @pytest.mark.parametrize("path", PATHS)
