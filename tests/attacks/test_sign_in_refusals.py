@@ -373,6 +373,14 @@ def test_a_bad_time_in_the_token_is_not_blamed_on_the_clock_here(idp: Idp, wire:
     assert "the clock here" not in caught.value.message
 
 
+def test_a_wrong_clock_is_not_blamed_for_another_fault(idp: Idp, wire: Wire) -> None:
+    idp.extra_claims = {"aud": "another-client"}
+    with pytest.raises(TokenError) as caught:
+        sign_in(provider_of(idp), wire, now=Clock(-600))
+    assert caught.value.reason == "wrong-audience"
+    assert "clock" not in f"{caught.value.message} {caught.value.hint}"
+
+
 @pytest.mark.parametrize("date", [None, "", "yesterday", "Mon, 99 Nov 99999 99:99:99 GMT", "\x80", "0" * 500])
 def test_a_date_that_is_none(idp: Idp, wire: Wire, stand: Stand, date: str | None) -> None:
     stand.body = json.dumps({"id_token": idp.id_token_for("alice")}).encode()

@@ -183,18 +183,15 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             outcome = self.server.judge(parameters)
         except SignInError as exc:
-            try:
-                self._show(HTTPStatus.OK, f"Signing in did not work: {exc.message}.")
-            finally:
-                self.server.outcome.put(exc)
+            self.server.outcome.put(exc)
+            self._show(HTTPStatus.OK, f"Signing in did not work: {exc.message}.")
             return
         if outcome is None:
             self._show(HTTPStatus.BAD_REQUEST, "This is not an answer that credx is waiting for.")
             return
-        try:
-            self._show(HTTPStatus.OK, "credx has got the answer of your identity provider.")
-        finally:
-            self.server.outcome.put(outcome)
+        # before the page: a browser that goes away loses nothing, and closing waits for the page
+        self.server.outcome.put(outcome)
+        self._show(HTTPStatus.OK, "credx has got the answer of your identity provider.")
 
     def _parameters(self) -> dict[str, str] | None:
         """The query of a request that is meant for us; None for any other."""
