@@ -7,13 +7,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.broker_world import POLICY, ROLES, SecurityKey, World, parse_policy, role
+from support.broker_world import NOW, POLICY, ROLES, SecurityKey, World, parse_policy, role
 
 from credx.broker.arn import matches
 from credx.broker.pace import BURST, RATE, Pace
 from credx.errors import ConfigError, Refusal
 from credx.model import Secret
-from credx.protocol import FactorSessionProof, Issued
+from credx.protocol import FactorSessionProof, Issued, StepUp
 
 if TYPE_CHECKING:
     from support.front import Front
@@ -196,3 +196,55 @@ def test_the_people_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPa
     assert [pace.allows(("i", subject), now=0) for subject in "abcde"] == [True, True, False, False, False]
     assert not pace.allows(("i", "e"), now=-1000)  # a clock that was set back gives nothing
     assert pace.allows(("i", "e"), now=1 / RATE)
+
+
+# -- an earlier proof
+
+
+def earlier(world: World) -> FactorSessionProof:
+    key, token = world.add_key(), world.token()
+    issued = world.ask(token, "dev", world.touch(token, key, world.step_up(token, "dev")))
+    assert isinstance(issued, Issued)
+    assert issued.factor_session is not None
+    return FactorSessionProof(factor_session=issued.factor_session)
+
+
+def test_an_earlier_proof_after_the_clock_was_set_back(world: World) -> None:
+    proof = earlier(world)
+    world.clock.pass_(-61)
+    assert isinstance(world.ask(world.token(), "dev", proof), StepUp)
+    assert world.records("refused")[-1]["detail"] == "factor session: proof too old for this role"
+    world.clock.pass_(1)
+    assert isinstance(world.ask(world.token(), "dev", proof), Issued)
+
+
+def test_a_challenge_after_the_clock_was_set_back(world: World) -> None:
+    key, token = world.add_key(), world.token(iat=NOW - 600)
+    proof = world.touch(token, key, world.step_up(token))
+    world.clock.pass_(-61)
+    assert isinstance(world.ask(token, proof=proof), StepUp)
+    assert world.records("refused")[-1]["detail"] == "no live challenge"
+
+
+def test_the_record_tells_an_earlier_proof_from_a_fresh_one(world: World) -> None:
+    proof = earlier(world)
+    world.clock.pass_(100)
+    world.ask(world.token(), "dev", proof)
+    fresh, served = world.records("granted")
+    assert "detail" not in fresh
+    assert served["detail"] == f"proved at {NOW}"
+
+
+# -- a Deny must not fall away because nobody named a target
+
+
+@pytest.mark.parametrize("resources", ['"${target}"', '"${target}/*", "arn:aws:s3:::logs/*"'])
+def test_a_deny_that_would_fall_away(resources: str) -> None:
+    more = (
+        f'target = "optional"\ntargets = ["arn:aws:ec2:{AT}:instance/*"]\n[[roles.x.statements]]\n'
+        'effect = "Allow"\nactions = ["*"]\nresources = ["*"]\n[[roles.x.statements]]\n'
+        f'effect = "Deny"\nactions = ["ec2:*"]\nresources = [{resources}]\n'
+    )
+    with pytest.raises(ConfigError, match="without one it falls away"):
+        parse_policy(POLICY + ROLES + role("x", more=more))
+    assert parse_policy(POLICY + ROLES + role("x", more=more.replace("optional", "required")))

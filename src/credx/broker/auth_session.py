@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from credx.broker.handles import handle_hash, new_handle
 from credx.broker.stores import ConflictError, Delete, Key, Put
 from credx.broker.users import partition, room_for_one_more
+from credx.jose import CLOCK_LEEWAY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,8 +68,8 @@ class AuthSession:
     version: int
 
     def live_challenge(self, now: float) -> bytes | None:
-        """The challenge, if it was made at most ``CHALLENGE_LIFE`` seconds ago."""
-        alive = self.challenge and now - self.challenge_at <= CHALLENGE_LIFE
+        """The challenge, if it was made at most ``CHALLENGE_LIFE`` seconds ago, and not in the future."""
+        alive = self.challenge and -CLOCK_LEEWAY <= now - self.challenge_at <= CHALLENGE_LIFE
         return self.challenge if alive else None
 
     def put(self, **changes: Any) -> Put:

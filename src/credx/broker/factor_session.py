@@ -9,6 +9,7 @@ from credx.broker.handles import handle_hash, new_handle
 from credx.broker.stores import Delete, Key, Put
 from credx.broker.users import load_factor, partition, room_for_one_more
 from credx.errors import Refusal
+from credx.jose import CLOCK_LEEWAY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,8 @@ def refuse_if_unfit(served: Served, demand: Demand, *, now: float) -> None:
     """
     if not demand.max_age or served.group != demand.group:
         raise _no("does not serve here")
-    if now - served.proved_at > demand.max_age:  # the age counts from the proof, whichever role it was for
+    # the age counts from the proof, whichever role it was for; a clock that was set back makes no proof younger
+    if not -CLOCK_LEEWAY <= now - served.proved_at <= demand.max_age:
         raise _no("proof too old for this role")
     if served.factor.disabled or served.factor.kind not in demand.kinds:
         raise _no("its factor is disabled or of a kind that does not serve here")

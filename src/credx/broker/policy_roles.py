@@ -205,8 +205,13 @@ def _statement(table: Table, partition: str, target: str) -> Statement:
             raise table.error("resources", f"must be of the role's partition, {partition}")
         if TARGET in resource and target == NOT_NEEDED:
             raise table.error("resources", f'{TARGET} needs target = "optional" or "required" in the role')
+    effect = table.text("effect", good=("Allow", "Deny").__contains__, want="Allow or Deny")
+    if effect == "Deny" and target != REQUIRED and any(TARGET in resource for resource in resources):
+        raise table.error(
+            "resources", f'a Deny of {TARGET} needs target = "required": without one it falls away'
+        )
     statement = Statement(
-        effect=table.text("effect", good=("Allow", "Deny").__contains__, want="Allow or Deny"),
+        effect=effect,
         actions=table.words("actions", good=_ACTION.fullmatch, want="an IAM action such as s3:GetObject"),
         resources=resources,
         conditions=_conditions(table.table("conditions")),

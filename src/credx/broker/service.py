@@ -24,6 +24,7 @@ from credx.broker.admission import Admission, durable
 from credx.broker.auth_session import Demand
 from credx.broker.enroll import Enrolment
 from credx.broker.exchange import Issuance, at_sts, for_client, private_cause, public_answer
+from credx.broker.factor_session import Served
 from credx.broker.mint import session_name, web_identity_token
 from credx.broker.own_factors import OwnFactors
 from credx.broker.policy import decide, roles_for
@@ -166,6 +167,7 @@ class Broker:
                 "scopes": list(grant.scopes),
                 "factor_kind": proven.kind,
                 "factor_id": proven.factor_id,
+                "detail": f"proved at {proven.used.proved_at}" if isinstance(proven.used, Served) else None,
             }
             try:
                 self.audit.commit(writes, record, now=visit.now)
