@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -258,18 +259,26 @@ def test_every_page_has_the_headers_and_quotes_nothing(listener: Listener, metho
     assert bool(page) == (method != "HEAD")
 
 
-def test_the_page_has_arrived_when_the_listener_is_gone() -> None:
-    """The answer is handed over before the page is written; closing waits for it."""
-    for _ in range(20):
-        with Listener() as made:
-            made.start(judge)
-            sock = connect(made)
-            sock.sendall(
-                f"GET /callback?code=c&state=s HTTP/1.1\r\nHost: 127.0.0.1:{port_of(made)}\r\n\r\n".encode()
-            )
-            made.wait(5)
-        with sock:
-            assert until_closed(sock).endswith(b"</html>")
+def test_the_page_arrives_though_the_listener_closes_before_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, show = Listener(), loopback._Handler._show
+
+    def late(handler: loopback._Handler, status: HTTPStatus, text: str) -> None:
+        made._thread.join()
+        time.sleep(0.1)  # by now the open connections have been told
+        show(handler, status, text)
+
+    monkeypatch.setattr(loopback._Handler, "_show", late)
+    with made:
+        made.start(judge)
+        sock = connect(made)
+        sock.sendall(
+            f"GET /callback?code=c&state=s HTTP/1.1\r\nHost: 127.0.0.1:{port_of(made)}\r\n\r\n".encode()
+        )
+        made.wait(5)
+    with sock:
+        assert until_closed(sock).endswith(b"</html>")
 
 
 def reset(sock: socket.socket) -> None:
