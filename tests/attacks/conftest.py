@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.broker_world import SecurityKey
@@ -17,18 +17,37 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+class Behind:
+    """The broker of the test that runs: to start and end a server for each takes longer than the test."""
+
+    broker: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.broker, name)
+
+
+@pytest.fixture(scope="session")
+def door() -> Iterator[tuple[Behind, int]]:
+    behind: Any = Behind()
+    server = BrokerServer(lambda _: behind)
+    yield behind, int(server.url.rpartition(":")[2])
+    server.stop()
+
+
 @pytest.fixture
-def front(tmp_path: Path) -> Iterator[Front]:
+def front(tmp_path: Path, door: tuple[Behind, int]) -> Iterator[Front]:
     path = tmp_path / "data" / "broker.db"
     path.parent.mkdir(mode=0o700)
-    front = Front(SqliteStore(path), path)
+    store = SqliteStore(path)
+    store._db.execute("PRAGMA synchronous = OFF")  # nobody cuts the power here, and waiting for a disk is long
+    front = Front(store, path)
+    behind, front.port = door
+    behind.broker = front.world.broker
     security, lines = logging.getLogger("credx.security"), Lines(front.lines)
     security.addHandler(lines)
-    server = BrokerServer(lambda _: front.world.broker)
-    front.port = int(server.url.rpartition(":")[2])
     yield front
-    server.stop()
     security.removeHandler(lines)
+    store.close()
 
 
 @pytest.fixture
