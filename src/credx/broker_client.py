@@ -13,9 +13,18 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from credx.errors import CredxError, DeniedError, FactorError, Refusal, SignInError, UnavailableError
+from credx.errors import (
+    AwsRefusedError,
+    CredxError,
+    DeniedError,
+    FactorError,
+    Refusal,
+    SignInError,
+    UnavailableError,
+)
 from credx.model import Secret
 from credx.protocol import (
+    AWS_REFUSED,
     CONFIGURATION_PATH,
     FACTOR_SESSIONS_PATH,
     FACTORS_BEGIN_PATH,
@@ -45,11 +54,16 @@ T = TypeVar("T")
 _BEARER = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750 2.1; nothing that could end a header line
 _FACTOR_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
+_AWS_HINT: Final = "tell the broker's administrators: docs/broker.md shows what the role in AWS must allow"
+
 # error name -> (class, hint); RFC 6749 5.2, RFC 8693 2.2.2, RFC 9470
 _ERRORS: Final[Mapping[str, tuple[type[CredxError], str]]] = {
     "access_denied": (DeniedError, "credx roles"),
     "invalid_scope": (DeniedError, "credx roles"),
-    "invalid_target": (DeniedError, "credx roles"),
+    "invalid_target": (
+        DeniedError,
+        "credx roles shows which role is for a target; name it with --target ARN",
+    ),
     "invalid_request": (DeniedError, "credx roles shows what the role wants, --help how to give it"),
     "payload_too_large": (DeniedError, "ask for fewer targets at once"),
     "unsupported_grant_type": (DeniedError, "credx and the broker differ in age: update the older one"),
@@ -57,6 +71,7 @@ _ERRORS: Final[Mapping[str, tuple[type[CredxError], str]]] = {
     "invalid_grant": (SignInError, "credx login"),
     "insufficient_user_authentication": (SignInError, "credx login --force"),
     "insufficient_authorization": (FactorError, "credx factor list"),
+    AWS_REFUSED: (AwsRefusedError, _AWS_HINT),
     "slow_down": (UnavailableError, "wait a minute, then try again"),
     "temporarily_unavailable": (UnavailableError, "try again in a minute"),
     "server_error": (UnavailableError, "try again in a minute"),
@@ -105,7 +120,10 @@ class BrokerClient:
             headers={"content-type": "application/x-www-form-urlencoded", "accept": "application/json"},
             body=request.to_form(),
         )
-        return self._step_up(response) or _understood(lambda: Issued.from_json(self._body(response)))
+        try:
+            return self._step_up(response) or _understood(lambda: Issued.from_json(self._body(response)))
+        except DeniedError as exc:  # one machine asks for many roles, and an SDK shows no more than this line
+            raise DeniedError(f"{request.ask.role}: {exc.message}", hint=exc.hint) from exc
 
     def begin_proof(self, id_token: Secret, auth_session: Secret) -> dict[str, Any]:
         """WebAuthn request options (``publicKey``) with a fresh challenge."""
@@ -211,6 +229,8 @@ class BrokerClient:
         said = (
             clean(text, MAX_DESCRIPTION).strip().rstrip(".") if isinstance(text, str) and text else str(name)
         )
+        if name == AWS_REFUSED:
+            return AwsRefusedError(said, code=said.rpartition(" ")[2], hint=_AWS_HINT)
         if kind is SignInError and (skew := self._skew(response)):
             return SignInError(f"{said}; {skew}", hint="set the clock, then: credx login")
         return kind(said, hint=hint)

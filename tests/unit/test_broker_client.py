@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credx.broker_client import BrokerClient, Enrolment
-from credx.errors import CredxError, DeniedError, FactorError, SignInError, UnavailableError
+from credx.errors import AwsRefusedError, CredxError, DeniedError, FactorError, SignInError, UnavailableError
 from credx.http import Response
 from credx.model import Secret
 from credx.protocol import Ask, Issued, StepUp, TokenRequest, TotpProof
@@ -149,6 +149,7 @@ def test_factors_are_removed() -> None:
         ("invalid_scope", 400, DeniedError, "credx roles"),
         ("invalid_target", 400, DeniedError, "credx roles"),
         ("invalid_request", 400, DeniedError, "--help"),
+        ("aws_refused", 403, AwsRefusedError, "docs/broker.md"),
         ("invalid_token", 401, SignInError, "credx login"),
         ("insufficient_user_authentication", 401, SignInError, "credx login --force"),
         ("insufficient_authorization", 403, FactorError, "credx factor list"),
@@ -163,7 +164,7 @@ def test_an_error_answer_becomes_the_error_of_its_room(
     with pytest.raises(kind) as caught:
         client(error(name, status)).token(TokenRequest(subject_token=TOKEN, ask=Ask(role="x")))
     assert type(caught.value) is kind
-    assert caught.value.message == "No, thank you"
+    assert caught.value.message == ("x: " if kind is DeniedError else "") + "No, thank you"
     assert hint in (caught.value.hint or "")
 
 

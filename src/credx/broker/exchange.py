@@ -12,7 +12,7 @@ from credx.broker.mint import TOKEN_LIFE
 from credx.broker.session_policy import with_expiry
 from credx.errors import AwsRefusedError, Refusal, UnavailableError
 from credx.model import Secret
-from credx.protocol import AWS_CREDENTIALS_TYPE, JWT_TYPE, Issued
+from credx.protocol import AWS_CREDENTIALS_TYPE, AWS_REFUSED, JWT_TYPE, Issued
 
 if TYPE_CHECKING:
     from credx.broker.admission import Visit
@@ -121,7 +121,7 @@ def public_answer(exc: Exception) -> Exception:
     match exc:
         case AwsRefusedError():
             code = exc.code if _AWS_CODE.fullmatch(exc.code) else "an unknown code"
-            return Refusal("access_denied", f"AWS refused the role session: {code}", exc.message)
+            return Refusal(AWS_REFUSED, f"AWS refused the role session: {code}", exc.message)
         case UnavailableError():
             return Refusal("temporarily_unavailable", "AWS STS is out of reach: try again", exc.message)
         case _:

@@ -13,6 +13,7 @@ from credx.protocol.body import (
 )
 from credx.protocol.names import (
     AWS_CREDENTIALS_TYPE,
+    AWS_REFUSED,
     CONFIGURATION_PATH,
     DISCOVERY_PATH,
     DURATION_RANGE,
@@ -53,6 +54,7 @@ from credx.protocol.request import (
 
 __all__ = [
     "AWS_CREDENTIALS_TYPE",
+    "AWS_REFUSED",
     "CONFIGURATION_PATH",
     "DISCOVERY_PATH",
     "DURATION_RANGE",

@@ -36,6 +36,8 @@ OPERATION = re.compile(r"creds|shell|run|forward:[A-Za-z0-9.\[\]:_-]{1,255}:[0-9
 HANDLE = re.compile(r"[A-Za-z0-9_-]{16,128}")  # auth_session, factor_session, enrolment, invitation
 OTP = re.compile(r"[0-9]{6}", re.ASCII)
 
+AWS_REFUSED: Final = "aws_refused"  # an extension (RFC 6749 8.5): the policy said yes, AWS said no
+
 ERROR_STATUS: Final[Mapping[str, int]] = {
     "invalid_request": 400,  # RFC 6749 5.2
     "invalid_grant": 400,
@@ -46,6 +48,7 @@ ERROR_STATUS: Final[Mapping[str, int]] = {
     "insufficient_user_authentication": 401,  # RFC 9470 3: a fresh sign-in is needed
     "insufficient_authorization": 403,  # a second factor is needed, or was not good
     "access_denied": 403,
+    AWS_REFUSED: 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "payload_too_large": 413,

@@ -332,7 +332,7 @@ def test_the_broker_can_make_the_sts_call_itself(world: Any) -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (AwsRefusedError("no trust", code="AccessDenied"), "access_denied"),
+        (AwsRefusedError("no trust", code="AccessDenied"), "aws_refused"),
         (UnavailableError("timed out"), "temporarily_unavailable"),
     ],
 )
