@@ -8,7 +8,9 @@ path afterwards, and replaced by rename only. That is what ``AWS_RESTRICT_FILE_P
 
 from __future__ import annotations
 
+import errno
 import os
+import shlex
 import stat
 import sys
 from contextlib import contextmanager
@@ -28,10 +30,16 @@ if TYPE_CHECKING:
 DIR_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_LEAVE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 _COMMON: Final = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _DIRECTORY: Final = getattr(os, "O_DIRECTORY", 0)
 _POSIX: Final = os.name == "posix"  # Windows has neither dirfds nor modes: the profile's ACL guards there
+
+
+class NotWrittenError(ConfigError):
+    """A full disk, a read-only file system: nothing is wrong with what is there, and what is there stays."""
 
 
 class PrivateDir:
@@ -74,9 +82,7 @@ class PrivateDir:
                     (self.path / fresh).replace(self.path / name)
             except OSError as exc:
                 self._unlink(folder, fresh)
-                raise ConfigError(
-                    f"{self.path / name} cannot be written ({exc.strerror})", hint=f"df {self.path}"
-                ) from exc
+                raise self._not_written(name, exc) from exc
 
     def remove(self, name: str) -> None:
         with self._opened() as folder:
@@ -131,8 +137,15 @@ class PrivateDir:
             raise
         except OSError as exc:
             file = self.path / name
+            if flags & os.O_CREAT and exc.errno in _NO_ROOM | _NO_LEAVE and not file.is_symlink():
+                raise self._not_written(name, exc) from exc
             reason = "is a link" if file.is_symlink() else f"cannot be opened ({exc.strerror})"
             raise ConfigError(f"{file} {reason}", hint=f"look at it, then remove {file}") from exc
+
+    def _not_written(self, name: str, cause: OSError) -> NotWrittenError:
+        where = shlex.quote(str(self.path))
+        hint = f"make {where} writable, or set CREDX_HOME" if cause.errno in _NO_LEAVE else f"df {where}"
+        return NotWrittenError(f"{self.path / name} cannot be written ({cause.strerror})", hint=hint)
 
     def _check(self, fd: int, name: str) -> None:
         file, found = self.path / name, os.fstat(fd)
@@ -146,7 +159,9 @@ class PrivateDir:
         if sys.platform != "win32" and found.st_uid != os.geteuid():
             raise ConfigError(f"{path} belongs to another user", hint=f"remove {path}, or set CREDX_HOME")
         if _POSIX and stat.S_IMODE(found.st_mode) & 0o077:
-            raise ConfigError(f"{path} is open to other users", hint=f"chmod {mode:o} {path}")
+            raise ConfigError(
+                f"{path} is open to other users", hint=f"chmod {mode:o} {shlex.quote(str(path))}"
+            )
 
     def _unlink(self, folder: int, name: str) -> None:
         try:

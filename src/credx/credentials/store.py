@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from credx.credentials.keystore import KEY_BYTES, KeyStoreUnavailable
-from credx.credentials.private_dir import PrivateDir
+from credx.credentials.private_dir import NotWrittenError, PrivateDir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +26,8 @@ LOCK: Final = "vault.lock"
 TURN: Final = "turn.lock"
 HEADER: Final = b"credx-vault-v1\n\x00"  # authenticated: a later format cannot be passed off as this one
 NONCE_BYTES: Final = 12  # NIST SP 800-38D 8.2: 96 bits; random, and far below 2^32 writes per key
+# what keeps nothing, but spoils nothing either: what was issued is good all the same
+NOT_KEPT: Final = (KeyStoreUnavailable, NotWrittenError)
 MAX_FILE: Final = 4 * 1024 * 1024  # bytes; about 1,500 role sessions of 2.5 KiB
 
 Entries: TypeAlias = dict[str, dict[str, Any]]
@@ -150,8 +152,9 @@ class NoVault:
 
     persistent: Final = False
 
-    def __init__(self) -> None:
+    def __init__(self, state_dir: Path | None = None) -> None:
         self._entries: Entries = {}
+        self._state_dir = state_dir
 
     def get(self, name: str) -> dict[str, Any] | None:
         return self._entries.get(name)
@@ -172,7 +175,12 @@ class NoVault:
         return nullcontext(True)  # without a vault a waiter would find nothing when its turn comes
 
     def wipe(self) -> None:
+        """What an earlier command kept, when there was a keyring, goes too."""
         self._entries.clear()
+        if self._state_dir is not None and (self._state_dir / FILE).exists():
+            directory = PrivateDir(self._state_dir)
+            with directory.locked(LOCK):
+                directory.remove(FILE)
 
 
 def open_vault(keystore: KeyStore, state_dir: Path, *, note: Callable[[str], None]) -> Vault | NoVault:
@@ -182,7 +190,7 @@ def open_vault(keystore: KeyStore, state_dir: Path, *, note: Callable[[str], Non
         vault.load_key()
     except KeyStoreUnavailable as exc:
         note(f"nothing is kept, because {exc.message}")
-        return NoVault()
+        return NoVault(state_dir)
     return vault
 
 

@@ -19,11 +19,11 @@ import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from credx.credentials import cache
-from credx.credentials.keystore import KeyStoreUnavailable
 from credx.credentials.signed_in import SignedIn
+from credx.credentials.store import NOT_KEPT
 from credx.errors import CredxError, FactorError
 from credx.factors.prove import Prover
-from credx.flow.answers import credentials_of, described
+from credx.flow.answers import credentials_of, described, tell_skew
 from credx.flow.person import Person
 from credx.flow.proving import Proving
 from credx.protocol import FactorSessionProof, Issued, StepUp, TokenRequest
@@ -129,6 +129,7 @@ class Flow:
     def _issue(self, ask: Ask, name: str, *, person: bool) -> AwsCredentials:
         issued = self._person.do(lambda token: self._granted(token, ask, person=person), person=person)  # 2
         creds = credentials_of(issued, self._settings)  # 5
+        tell_skew(issued, creds, self._now(), self._ui)
         self._keep(lambda: cache.save(self._vault, name, creds, now=self._now()))  # 6
         if issued.factor_session and issued.factor_group and issued.factor_session_expires_in:
             group, session = issued.factor_group, issued.factor_session
@@ -245,5 +246,5 @@ class Flow:
         """6: what was issued is good, even where it cannot be kept."""
         try:
             save()
-        except KeyStoreUnavailable as exc:
+        except NOT_KEPT as exc:
             self._ui.note(f"not kept, because {exc.message}")

@@ -13,7 +13,9 @@ from credx.protocol import AWS_CREDENTIALS_TYPE, JWT_TYPE
 if TYPE_CHECKING:
     from credx.config import Settings
     from credx.protocol import Ask, Issued
+    from credx.ui import UI
 
+SKEW_WORTH_NAMING = 60  # seconds; the answer's way here is in it
 SHOWN_TARGETS = 3  # of up to 50; the count says the rest
 
 
@@ -59,6 +61,17 @@ def credentials_of(issued: Issued, settings: Settings) -> AwsCredentials:
     if issued.issued_token_type == AWS_CREDENTIALS_TYPE:
         return _from_document(issued)
     raise _not_understood()
+
+
+def tell_skew(issued: Issued, creds: AwsCredentials, now: float, ui: UI) -> None:
+    """Say how far the clock here is from AWS's: fresh credentials end one duration from now.
+
+    They are good, but a clock behind will take them for good when they have ended.
+    """
+    ahead = round(now + issued.duration - creds.expiration)
+    if abs(ahead) >= SKEW_WORTH_NAMING:
+        side = "ahead of" if ahead > 0 else "behind"
+        ui.note(f"the clock here is {abs(ahead)} seconds {side} AWS's: set it")
 
 
 def _from_document(issued: Issued) -> AwsCredentials:

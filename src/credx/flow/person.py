@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from credx.credentials.keystore import KeyStoreUnavailable
+from credx.credentials.store import NOT_KEPT
 from credx.errors import SignInError, UnavailableError
 
 if TYPE_CHECKING:
@@ -61,17 +61,20 @@ class Person:
         token = self.token(person=person)
         try:
             return work(token)
-        except SignInError:
+        except SignInError as exc:
             if self._settings.token_source is not None:
                 raise
+            refused = exc
         with self._vault.turn():
             renewed = self._renewed(self._kept.identity())
             if renewed is not None:
                 try:
                     return work(renewed.id_token)
-                except SignInError:
-                    pass
-            return work(self._browser(allowed=person and self._may_ask).id_token)
+                except SignInError as exc:
+                    refused = exc
+            if not self._may_browse(person):  # the broker's reason says more, a wrong clock among them
+                raise SignInError(f"{refused.message}; {self._would_ask()}", hint=refused.hint) from refused
+            return work(self._browser(allowed=True).id_token)
 
     def token(self, *, person: bool) -> Secret:
         """An ID token that the broker should take; the broker has the last word on its age."""
@@ -89,7 +92,7 @@ class Person:
                 return renewed.id_token
             if kept is not None and self._alive(kept):
                 return kept.id_token
-            return self._browser(allowed=person and self._may_ask).id_token
+            return self._browser(allowed=self._may_browse(person)).id_token
 
     def sign_in(self, *, force: bool) -> VerifiedClaims:
         """As ``Flow.sign_in``."""
@@ -151,11 +154,15 @@ class Person:
         self._keep(tokens.id_token, tokens.refresh_token or kept.refresh_token, tokens.claims)
         return tokens
 
+    def _may_browse(self, person: bool) -> bool:
+        return person and self._may_ask and self._open_browser is not None
+
+    def _would_ask(self) -> str:
+        return f"would have asked you to sign in at {self._settings.issuer}"
+
     def _browser(self, *, allowed: bool) -> TokenSet:
         if self._open_browser is None or not allowed:
-            raise SignInError(
-                f"would have asked you to sign in at {self._settings.issuer}", hint="credx login"
-            )
+            raise SignInError(self._would_ask(), hint="credx login")
         from credx.identity import code_flow  # noqa: PLC0415
 
         tokens = code_flow.sign_in(
@@ -175,7 +182,7 @@ class Person:
     def _keep(self, id_token: Secret, refresh_token: Secret | None, claims: VerifiedClaims) -> None:
         try:
             self._kept.keep(id_token, refresh_token, claims)
-        except KeyStoreUnavailable as exc:  # the sign-in is good even where it cannot be kept
+        except NOT_KEPT as exc:  # the sign-in is good even where it cannot be kept
             self._ui.note(f"the sign-in is not kept, because {exc.message}")
 
     def _given(self) -> Secret:
