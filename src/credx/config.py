@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import stat
 import tempfile
 import tomllib
@@ -23,6 +24,7 @@ HOME_VARIABLE: Final = "CREDX_HOME"
 CONFIG_NAME: Final = "config.toml"
 MAX_CONFIG: Final = 64 * 1024  # bytes; a dozen short settings
 HINT: Final = "credx init URL"
+REPAIR: Final = f"correct the file, or write a new one: {HINT}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class Places:
 
 _ROLE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # as credx.protocol.NAME
 _REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}")
-_SOURCE = re.compile(r"file:.+|env:[A-Za-z_][A-Za-z0-9_]*|stdin")
+TOKEN_SOURCE = re.compile(r"file:.+|env:[A-Za-z_][A-Za-z0-9_]*|stdin")
 _SCOPE = re.compile(r"[!#-\[\]-~]{1,256}")  # RFC 6749 3.3
 _REQUIRED: Final = ("broker", "issuer", "client_id")
 
@@ -73,7 +75,7 @@ _RULES: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {
     "region": (_REGION.fullmatch, "a region such as eu-central-1"),
     "sts_endpoint": (permitted_url, "an https URL (http on a loopback host)"),
     "ca_file": (os.path.isabs, "an absolute path"),
-    "token_source": (_SOURCE.fullmatch, "file:PATH, env:NAME or stdin"),
+    "token_source": (TOKEN_SOURCE.fullmatch, "file:PATH, env:NAME or stdin"),
     "prompt": (("auto", "touch").__contains__, "auto or touch"),
 }
 
@@ -110,8 +112,10 @@ def load(places: Places) -> Settings:
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read: {exc.strerror}", hint=HINT) from exc
     except (ValueError, RecursionError) as exc:
-        raise ConfigError(f"{path}: is not readable as TOML", hint=HINT) from exc
-    return _settings(values, str(path))
+        at = re.search(r"\(at line ([0-9]+),", str(exc))
+        line = f"line {at[1]} " if at else ""
+        raise ConfigError(f"{path}: {line}is not readable as TOML", hint=REPAIR) from exc
+    return _settings(values, str(path), REPAIR)
 
 
 def save(places: Places, settings: Settings) -> None:
@@ -164,26 +168,26 @@ def from_broker_document(url: str, document: Mapping[str, Any]) -> Settings:
     return _settings(values, where)
 
 
-def _settings(values: Mapping[str, Any], source: str) -> Settings:
+def _settings(values: Mapping[str, Any], source: str, hint: str = HINT) -> Settings:
     known = {f.name for f in fields(Settings)}
     for key in values:
         if key not in known:
-            raise ConfigError(f"{source}: {json.dumps(key)}: unknown setting", hint=HINT)
+            raise ConfigError(f"{source}: {json.dumps(key)}: unknown setting", hint=hint)
     for key in _REQUIRED:
         if key not in values:
-            raise ConfigError(f"{source}: {key}: is missing", hint=HINT)
+            raise ConfigError(f"{source}: {key}: is missing", hint=hint)
     for key, (good, want) in _RULES.items():
         if key in values:
             value = values[key]
             if not isinstance(value, str) or not value or not value.isprintable() or not good(value):
-                raise ConfigError(f"{source}: {key}: must be {want}", hint=HINT)
+                raise ConfigError(f"{source}: {key}: must be {want}", hint=hint)
     scopes = values.get("id_scopes", ["openid"])
     if not isinstance(scopes, list | tuple) or not all(
         isinstance(s, str) and _SCOPE.fullmatch(s) for s in scopes
     ):
-        raise ConfigError(f"{source}: id_scopes: must be a list of scopes", hint=HINT)
+        raise ConfigError(f"{source}: id_scopes: must be a list of scopes", hint=hint)
     if "openid" not in scopes:
-        raise ConfigError(f'{source}: id_scopes: must hold "openid"', hint=HINT)
+        raise ConfigError(f'{source}: id_scopes: must hold "openid"', hint=hint)
     return Settings(**{**values, "id_scopes": tuple(scopes)})
 
 
@@ -193,10 +197,10 @@ def _read(path: Path) -> str:
         if os.name == "posix" and (
             status.st_uid not in (0, os.getuid()) or stat.S_IMODE(status.st_mode) & 0o022
         ):
-            raise ConfigError(f"{path}: others may write to it", hint=f"chmod 600 {path}")
+            raise ConfigError(f"{path}: others may write to it", hint=f"chmod 600 {shlex.quote(str(path))}")
         data = file.read(MAX_CONFIG + 1)
     if len(data) > MAX_CONFIG:
-        raise ConfigError(f"{path}: is larger than {MAX_CONFIG} bytes", hint=HINT)
+        raise ConfigError(f"{path}: is larger than {MAX_CONFIG} bytes", hint=REPAIR)
     return data.decode("utf-8")
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import select
 import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from credx.cli import terminal
-from credx.errors import UsageError
+from credx.errors import CredxError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,10 +48,26 @@ def _open_browser(url: str) -> bool:
 
 def _write_stdout(data: bytes) -> None:
     if sys.stdout is None:  # closed by the caller: descriptor 1 may be any file by now, and secrets go there
-        raise UsageError("stdout is closed, so there is nowhere to write to")
-    sys.stdout.flush()
-    while data:
-        data = data[os.write(1, data) :]
+        raise UsageError(
+            "stdout is closed, so there is nowhere to write to", hint="give it a file, a pipe or a terminal"
+        )
+    try:
+        sys.stdout.flush()
+        while data:
+            data = data[_write_some(data) :]
+    except BrokenPipeError:  # the reader has left: not an error to tell
+        raise
+    except OSError as exc:
+        raise CredxError(f"stdout cannot be written to: {exc.strerror}", hint="df, then try again") from exc
+
+
+def _write_some(data: bytes) -> int:
+    """How much was written. A pipe may be full and not block: whoever shares it can have said so."""
+    try:
+        return os.write(1, data)
+    except BlockingIOError:
+        select.select([], [1], [])
+        return 0
 
 
 def _stdout_is_terminal() -> bool:

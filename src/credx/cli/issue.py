@@ -114,5 +114,5 @@ def execute(ctx: click.Context, /, role: str | None, **options: Any) -> None:
     try:
         code = app.edges.execute(command, environ)
     except OSError as exc:
-        raise UsageError(f"{command[0]!r} cannot be run: {exc.strerror}") from exc
+        raise UsageError(f"{command[0]!r} cannot be run: {exc.strerror}", hint="check the file") from exc
     ctx.exit(code)

@@ -18,7 +18,7 @@ from credx.errors import CredxError
 from credx.ui import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping, Sequence
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
 # name: (module, attribute, the line that --help shows without importing the module)
 COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
@@ -38,6 +38,16 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
 
 INTERRUPTED: Final = 130
 USAGE: Final = 2
+# what to type where an error has nothing better to say, by exit code
+_NEXT: Final[Mapping[int, str]] = {
+    2: "credx --help",
+    3: "credx init URL",
+    4: "credx login",
+    5: "credx factor list",
+    6: "credx roles",
+    7: "check the network, VPN and proxy, then try again",
+    8: "credx roles",
+}
 # what a token, a key or a code looks like; an exception's own text may quote one
 _SECRET_LIKE = re.compile(r"[A-Za-z0-9_+/=.~-]{20,}|(?<![0-9])[0-9]{6}(?![0-9])")
 
@@ -120,10 +130,11 @@ def _explain(exc: Exception, *, debug: bool) -> int:
         return INTERRUPTED
     if isinstance(exc, click.ClickException):
         path = exc.ctx.command_path if isinstance(exc, click.UsageError) and exc.ctx else "credx"
-        _tell(_our_style(exc.format_message()), f"{path} --help")
+        said = exc.message if isinstance(exc, click.NoSuchCommand) else exc.format_message()
+        _tell(_our_style(said), f"{_meant(exc, path)}{path} --help")
         return USAGE
     if isinstance(exc, CredxError):
-        _tell(exc.message, exc.hint)
+        _tell(exc.message, exc.hint or _NEXT.get(exc.exit_code))
         code = exc.exit_code
     else:
         _tell(
@@ -134,6 +145,20 @@ def _explain(exc: Exception, *, debug: bool) -> int:
     if debug:
         _trace(exc)
     return code
+
+
+def _meant(exc: click.ClickException, path: str) -> str:
+    """A hint line with the command that was meant. Click knows none: the root has its commands elsewhere."""
+    if (
+        not isinstance(exc, click.NoSuchCommand)
+        or exc.ctx is None
+        or not isinstance(exc.ctx.command, click.Group)
+    ):
+        return ""
+    import difflib
+
+    known = exc.ctx.command.list_commands(exc.ctx)
+    return "".join(f"{path} {name}\n" for name in difflib.get_close_matches(exc.command_name, known, n=1))
 
 
 def _tell(message: str, hint: str | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from credx.errors import ConfigError, UsageError
+from credx.ui import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"([0-9]{1,6})([smh]?)")
+REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}")  # as credx.config takes
 COMMAND: Final = "credx.command"  # the key in ctx.meta
 MIN_LEFT: Final = 300  # seconds; what `process` never goes below, see credentials.process
 
@@ -87,6 +89,13 @@ def issuing(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _a_region(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Looked at before anybody has touched a key for it."""
+    if value is not None and not REGION.fullmatch(value):
+        raise click.BadParameter(f"{clean(value, 80)!r} is no region; write one such as eu-central-1")
+    return value
+
+
 _ISSUING: Final = (
     click.option("--scope", "scopes", multiple=True, metavar="NAME", help="A scope of the role; repeatable."),
     click.option(
@@ -100,7 +109,9 @@ _ISSUING: Final = (
         help="Take cached credentials only with this much time left.  [default: 5m]",
     ),
     click.option("--fresh", is_flag=True, help="Issue anew, whatever is cached."),
-    click.option("--region", metavar="REGION", help="The region to work in, instead of the role's."),
+    click.option(
+        "--region", metavar="REGION", callback=_a_region, help="The region to work in, instead of the role's."
+    ),
     no_input,
 )  # fmt: skip
 
@@ -138,13 +149,17 @@ def make_ask(
             raise UsageError(f"{name!r} cannot be the name of a {what}", hint="credx roles")
     if len(set(scopes)) > protocol.MAX_SCOPES or len(set(resources)) > protocol.MAX_RESOURCES:
         raise UsageError(
-            f"at most {protocol.MAX_SCOPES} scopes and {protocol.MAX_RESOURCES} resources go into one request"
+            f"at most {protocol.MAX_SCOPES} scopes and {protocol.MAX_RESOURCES} resources go into one request",
+            hint="ask in parts",
         )
     for arn in resources:
         if not arn.startswith("arn:") or len(arn) > protocol.MAX_ARN or not arn.isprintable():
             raise UsageError(f"{arn[:80]!r} is not an ARN", hint="give the full ARN, arn:aws:...")
     if len(reason) > protocol.MAX_REASON or not reason.isprintable():
-        raise UsageError(f"a reason is one printable line of at most {protocol.MAX_REASON} characters")
+        raise UsageError(
+            f"a reason is one printable line of at most {protocol.MAX_REASON} characters",
+            hint="--reason 'TICKET-1: what for'",
+        )
     return protocol.Ask(
         role=role,
         resources=tuple(sorted(set(resources))),

@@ -93,6 +93,10 @@ def _confirm_change(app: App, before: Settings | None, after: Settings, *, yes: 
 @click.pass_obj
 def login(app: App, token_source: str | None, force: bool) -> None:
     """Sign in at your identity provider."""
+    from credx import config
+
+    if token_source is not None and not config.TOKEN_SOURCE.fullmatch(token_source):
+        raise UsageError("a token source is file:PATH, env:NAME or stdin", hint="credx login --help")
     overrides = {} if token_source is None else {"token_source": token_source}
     claims = app.flow(**overrides).sign_in(force=force)
     name = next(
