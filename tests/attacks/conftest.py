@@ -39,7 +39,7 @@ def front(tmp_path: Path, door: tuple[Behind, int]) -> Iterator[Front]:
     path = tmp_path / "data" / "broker.db"
     path.parent.mkdir(mode=0o700)
     store = SqliteStore(path)
-    store._db.execute("PRAGMA synchronous = OFF")  # nobody cuts the power here, and waiting for a disk is long
+    store._db.execute("PRAGMA synchronous = OFF")  # nobody cuts the power here
     front = Front(store, path)
     behind, front.port = door
     behind.broker = front.world.broker
