@@ -591,11 +591,12 @@ def test_a_full_disk_and_a_configuration_to_write(alice: Desk) -> None:
     assert sorted(p.name for p in alice.home.iterdir()) == ["config.toml", "state"]
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_state_directory_that_is_read_only(alice: Desk) -> None:
     alice.state.joinpath("turn.lock").unlink(missing_ok=True)
     before = alice.stored()
     alice.state.chmod(0o500)
+    if os.access(alice.state, os.W_OK):
+        pytest.skip("root may write everywhere")
     try:
         assert alice.credx("--no-input", "creds", "dev").returncode == 0  # what is there serves
         refused(alice.credx("creds", "discover"), 3, "turn.lock")

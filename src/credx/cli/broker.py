@@ -64,6 +64,7 @@ def serve(
     running = open_broker(policy_file, data_dir, ca_file=ca_file, now=app.edges.now)
     log_to_stderr("credx", "INFO")  # the security log, one JSON line each
     log_to_stderr("waitress", "WARNING")
+    log_to_stderr("waitress.queue", "ERROR")  # it warns of every request that waits for a moment
     try:
         server = wsgi.serve(running, host, port, trusted_proxy=trusted_proxy)
     except OSError as exc:
@@ -123,6 +124,10 @@ def invite(app: App, policy_file: Path, data_dir: Path, issuer: str, subject: st
 
     It is printed once, works for 24 hours and for nobody else.
     """
+    if not subject.strip() or not subject.isprintable():
+        raise UsageError(
+            "the subject is what the ID token's `sub` says, and not empty", hint="credx broker invite --help"
+        )
     with needs("broker"):
         from credx.broker.assemble import open_broker
         from credx.broker.invitation import create_invitation

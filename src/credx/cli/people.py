@@ -35,7 +35,7 @@ def init(app: App, url: str, ca_file: str | None, yes: bool) -> None:
     from credx.urls import permitted_url
 
     if not permitted_url(url):
-        raise UsageError(f"{clean(url)} is not an address to trust", hint="credx init https://BROKER")
+        raise UsageError(f"{clean(url)} is not an https address", hint="credx init https://BROKER")
     url = url.rstrip("/")
     ca_file = str(Path(ca_file).resolve()) if ca_file else None
     document = BrokerClient(url, app.http(ca_file)).configuration()

@@ -90,16 +90,14 @@ def sandbox() -> None:
 @click.pass_context
 def run(ctx: click.Context, user: str) -> None:
     """Run CMD in a fresh world, then take the world down. CMD's exit code is credx's."""
+    with needs("sandbox"):
+        from credx.sandbox.world import World
+    if user not in World.people:  # before a world is built for nobody
+        people = ", ".join(World.people)
+        raise UsageError(f"nobody in the sandbox is called {user!r}", hint=f"one of: {people}")
     with fresh_world() as world:
-        code = run_child(ctx.meta[COMMAND], _environment(world, user))
+        code = run_child(ctx.meta[COMMAND], world.environment(user))
     ctx.exit(code)
-
-
-def _environment(world: World, user: str) -> dict[str, str]:
-    people = [str(person) for person in world.people]
-    if user not in people:
-        raise UsageError(f"nobody in the sandbox is called {user!r}", hint=f"one of: {', '.join(people)}")
-    return dict(world.environment(user))
 
 
 @sandbox.command()
@@ -127,7 +125,7 @@ _IN_THE_WAY: Final = "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN 
 
 def _write_environment(world: World, user: str) -> Path:
     """A file for a shell to source: the person's variables, their ``credx`` first on PATH."""
-    environ = _environment(world, user)
+    environ = world.environment(user)
     first, _, _ = environ["PATH"].partition(os.pathsep)
     lines = [f"unset {_IN_THE_WAY}", f'export PATH={shlex.quote(first)}:"$PATH"']
     for name, value in environ.items():

@@ -54,7 +54,7 @@ def _enforcement(value: object) -> Text:
 
 
 def factors(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
-    table = _table("id", "kind", "name", "added", "last used")
+    table = _table("id", "kind", "name", "added (UTC)", "last used")
     for one in found:
         table.add_row(
             _cell(one["id"], "bold"),
@@ -99,7 +99,10 @@ def sandbox(where: Mapping[str, str], people: Mapping[str, tuple[str, str]], is_
     persons = Table(box=None, show_header=False, pad_edge=False)
     for name, (groups, line) in people.items():
         persons.add_row(_cell(name, "bold"), _cell(groups), _cell(line, "cyan"))
-    hint = Text("\nIn another terminal, be one of them (bash, zsh); then try: credx roles\n")
+    hint = Text(
+        "\nIn another terminal, be one of them (bash, zsh); then try: credx roles"
+        "\nCtrl-C here takes everything down.\n"
+    )
     # as wide as it is: a path that is folded or cut cannot be typed
     shown = (_render(part, is_terminal, width=PIPED_WIDTH) for part in (parts, hint, persons))
     return "\n" + "".join(shown) + "\n"
