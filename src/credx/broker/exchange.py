@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from credx.broker.mint import TOKEN_LIFE
+from credx.broker.rules import BROKER
 from credx.broker.session_policy import with_expiry
 from credx.errors import AwsRefusedError, Refusal, UnavailableError
 from credx.model import Secret
 from credx.protocol import AWS_CREDENTIALS_TYPE, AWS_REFUSED, JWT_TYPE, Issued
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from credx.broker.admission import Visit
     from credx.broker.second_factor import Proven
     from credx.model import AwsCredentials, Grant
+
+# Of this broker at once: half of the front door's threads (``wsgi.THREADS``). While STS answers such a call it
+# fetches this broker's key set, so calls that held every thread would make each other fail.
+STS_CALLS: Final = 4
 
 _AWS_CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -35,6 +44,32 @@ class Sts(Protocol):
         policy: str | None,
         region: str,
     ) -> AwsCredentials: ...
+
+
+class StsCalls:
+    """Bounds how many requests wait for STS."""
+
+    def __init__(self) -> None:
+        self._free = threading.BoundedSemaphore(STS_CALLS)
+
+    @contextlib.contextmanager
+    def one(self, grant: Grant) -> Iterator[None]:
+        """Room for the call that ``grant`` needs, if it needs one. Taken before the proof is used up.
+
+        Raises:
+            Refusal: there is none; the same proof is good for another try.
+        """
+        if grant.sts != BROKER:
+            yield
+            return
+        if not self._free.acquire(blocking=False):
+            raise Refusal(
+                "temporarily_unavailable", "the broker is busy: try again", "every STS call is taken"
+            )
+        try:
+            yield
+        finally:
+            self._free.release()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,13 @@ From step 2 on every refusal leaves exactly one audit record: ``refused`` up to 
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from credx.broker.admission import Admission, durable
 from credx.broker.auth_session import Demand
 from credx.broker.enroll import Enrolment
-from credx.broker.exchange import Issuance, at_sts, for_client, private_cause, public_answer
+from credx.broker.exchange import Issuance, StsCalls, at_sts, for_client, private_cause, public_answer
 from credx.broker.factor_session import Served
 from credx.broker.mint import session_name, web_identity_token
 from credx.broker.own_factors import OwnFactors
@@ -90,6 +91,7 @@ class Broker:
             admission=self.admission, second_factor=self.second_factor, store=store, audit=audit
         )
         self._sts = sts
+        self._sts_calls = StsCalls()
         self._rng = rng
 
     def token(self, request: TokenRequest, client: str) -> Issued | StepUp:
@@ -98,6 +100,10 @@ class Broker:
         Raises:
             Refusal: after the ID token was verified, always with a record behind it.
         """
+        with contextlib.ExitStack() as held:
+            return self._token(request, client, held)
+
+    def _token(self, request: TokenRequest, client: str, held: contextlib.ExitStack) -> Issued | StepUp:
         ask = request.ask
         try:
             with self.admission.visit(request.subject_token, client, **_about(ask)) as visit:  # 1, 2
@@ -105,6 +111,7 @@ class Broker:
                 proven = self._prove(visit, grant, request)  # 4
                 if isinstance(proven, StepUp):
                     return proven
+                held.enter_context(self._sts_calls.one(grant))
                 issuance = self._commit(visit, ask, proven)  # 5
         except WrongProofError as wrong:
             return wrong.step_up
