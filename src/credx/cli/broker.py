@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -69,10 +70,10 @@ def serve(
         server = wsgi.serve(running, host, port, trusted_proxy=trusted_proxy)
     except OSError as exc:
         raise UsageError(f"cannot listen on {listen}: {exc.strerror}", hint="--listen HOST:PORT") from exc
-    with ended_by_signals():
+    with contextlib.closing(running.store), ended_by_signals():
         app.ui.note(f"{running.policy().broker.issuer} listens on http://{host}:{server.effective_port}")
         server.run()  # returns after Ctrl-C and SIGTERM, once the requests at hand are answered
-    server.close()
+        server.close()
     app.ui.note("stopped")
 
 
@@ -132,19 +133,20 @@ def invite(app: App, policy_file: Path, data_dir: Path, issuer: str, subject: st
         from credx.broker.assemble import open_broker
         from credx.broker.invitation import create_invitation
     running = open_broker(policy_file, data_dir, now=app.edges.now)
-    if issuer not in running.policy().issuers:
-        raise UsageError(
-            f"the policy trusts no identity provider called {clean(issuer)}",
-            hint=f"one of: {', '.join(running.policy().issuers)}",
+    with contextlib.closing(running.store):
+        if issuer not in running.policy().issuers:
+            raise UsageError(
+                f"the policy trusts no identity provider called {clean(issuer)}",
+                hint=f"one of: {', '.join(running.policy().issuers)}",
+            )
+        secret = create_invitation(
+            running.audit,
+            issuer,
+            subject,
+            administrator=_administrator(),
+            now=app.edges.now(),
+            rng=app.edges.rng,
         )
-    secret = create_invitation(
-        running.audit,
-        issuer,
-        subject,
-        administrator=_administrator(),
-        now=app.edges.now(),
-        rng=app.edges.rng,
-    )
     app.out(secret.reveal() + "\n")
     app.ui.note(f"good once, for {spell(24 * 3600)}, with {clean(subject)}'s own sign-in alone")
 
