@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import stat
+import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass, fields
@@ -194,7 +195,7 @@ def _settings(values: Mapping[str, Any], source: str, hint: str = HINT) -> Setti
 def _read(path: Path) -> str:
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
-        if os.name == "posix" and (
+        if sys.platform != "win32" and (
             status.st_uid not in (0, os.getuid()) or stat.S_IMODE(status.st_mode) & 0o022
         ):
             raise ConfigError(f"{path}: others may write to it", hint=f"chmod 600 {shlex.quote(str(path))}")
