@@ -10,7 +10,6 @@ import json
 import re
 import time
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from credx.errors import (
@@ -39,14 +38,13 @@ from credx.protocol import (
     parse_json,
     proof_to_json,
 )
-from credx.ui import clean
+from credx.ui import clean, clock_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from credx.http import Http, Response
 
-SKEW_WORTH_NAMING: Final = 30  # seconds; half of the leeway that the broker grants (jose.CLOCK_LEEWAY)
 MAX_DESCRIPTION: Final = 300  # characters of the broker's words that are passed on
 
 T = TypeVar("T")
@@ -231,20 +229,11 @@ class BrokerClient:
         )
         if name == AWS_REFUSED:
             return AwsRefusedError(said, code=said.rpartition(" ")[2], hint=_AWS_HINT)
-        if kind is SignInError and (skew := self._skew(response)):
+        # it can be why a token is too old or not yet valid
+        skew = clock_apart(response.ahead(self._now()), "the broker's")
+        if kind is SignInError and skew:
             return SignInError(f"{said}; {skew}", hint="set the clock, then: credx login")
         return kind(said, hint=hint)
-
-    def _skew(self, response: Response) -> str:
-        """How far the clocks are apart, when that can be why a token is too old or not yet valid."""
-        try:
-            theirs = parsedate_to_datetime(response.headers["date"]).timestamp()
-        except (KeyError, ValueError, TypeError, OverflowError):
-            return ""
-        ahead = round(self._now() - theirs)
-        if abs(ahead) < SKEW_WORTH_NAMING:
-            return ""
-        return f"the clock here is {abs(ahead)} seconds {'ahead of' if ahead > 0 else 'behind'} the broker's"
 
 
 def _parse(response: Response) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -22,13 +23,10 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from credx.errors import ConfigError, UnavailableError
-from credx.urls import is_loopback, origin
-from credx.urls import permitted_url as permitted
+from credx.urls import is_loopback, origin, permitted_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-__all__ = ["Http", "Response", "origin", "permitted"]
 
 CAP: Final = 64 * 1024  # bytes of a body; the largest public key sets have about 10 KiB
 DEADLINE: Final = 10.0  # seconds for one whole request
@@ -45,6 +43,13 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+
+    def ahead(self, now: float) -> float:
+        """How many seconds ``now`` is ahead of the server's clock (RFC 9110 6.6.1); 0 where it does not tell."""
+        try:
+            return now - parsedate_to_datetime(self.headers.get("date", "")).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return 0
 
 
 class Http:
@@ -106,7 +111,7 @@ class Http:
             UnavailableError: no answer, no trust in the server, a redirect, or an answer beyond the bounds.
             ConfigError: a CA file or a proxy that cannot be used.
         """
-        if not permitted(url):
+        if not permitted_url(url):
             raise UnavailableError("an address is neither https nor http on this machine")
         server = origin(url)
         manager = self._manager(url)

@@ -27,12 +27,21 @@ _UNSAFE = {
 _CLEAN = dict.fromkeys(_UNSAFE, "\N{REPLACEMENT CHARACTER}")
 
 SHOWN_LIMIT = 500  # characters of a foreign string that reach a screen
+SKEW_WORTH_NAMING = 30  # seconds; half of jose.CLOCK_LEEWAY
 
 
 def clean(text: object, limit: int = SHOWN_LIMIT) -> str:
     """A string from outside, made safe to print: no control, bidi or invisible characters, cut at ``limit``."""
     shown = str(text)[: limit + 1].translate(_CLEAN)
     return shown if len(shown) <= limit else shown[:limit] + "…"
+
+
+def clock_apart(ahead: float, whose: str, *, worth: int = SKEW_WORTH_NAMING) -> str:
+    """``the clock here is 400 seconds ahead of the broker's``; nothing below ``worth`` seconds either way."""
+    seconds = round(ahead)
+    if abs(seconds) < worth:
+        return ""
+    return f"the clock here is {abs(seconds)} seconds {'ahead of' if seconds > 0 else 'behind'} {whose}"
 
 
 class UI(Protocol):

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from credx.errors import ConfigError, UnavailableError
-from credx.http import Http, _proxy_for, origin, permitted
+from credx.http import Http, _proxy_for
+from credx.urls import origin, permitted_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,7 +253,7 @@ def test_nobody_listens(http: Http) -> None:
     ],
 )
 def test_an_address_that_is_not_permitted(http: Http, address: str) -> None:
-    assert not permitted(address)
+    assert not permitted_url(address)
     assert failure(http, address) == "an address is neither https nor http on this machine"
 
 

@@ -15,7 +15,6 @@ from credx.broker.seal import Sealer
 from credx.broker.service import Broker
 from credx.broker.signer import LocalSigner
 from credx.broker.stores.sqlite import SqliteStore
-from credx.errors import UnavailableError
 from credx.http import Http
 from credx.jose import RemoteKeys
 
@@ -48,14 +47,6 @@ def open_broker(
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     signer = LocalSigner.open(home / "signing-key.pem")
     store = SqliteStore(home / "broker.db")
-    http = Http(ca_file=ca_file)
-
-    def fetch(url: str) -> bytes:
-        response = http.request("GET", url)
-        if response.status != 200:
-            raise UnavailableError(f"the identity provider answered with status {response.status}")
-        return response.body
-
     exchange = functools.partial(sts.assume_role_with_web_identity, endpoint=sts_endpoint, ca_file=ca_file)
     return Broker(
         policy=lambda: policy,
@@ -63,7 +54,7 @@ def open_broker(
         audit=Audit(store, new_writer_id(now(), secrets.token_bytes), signer=signer, copy=copy),
         signer=signer,
         sealer=Sealer.open(home / "seal-key"),
-        keys=RemoteKeys(fetch),
+        keys=RemoteKeys(Http(ca_file=ca_file).fetch),
         sts=exchange,
         now=now,
         rng=secrets.token_bytes,

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from credx.errors import UnavailableError
 from credx.model import AwsCredentials, Secret
 from credx.protocol import AWS_CREDENTIALS_TYPE, JWT_TYPE
+from credx.ui import clock_apart
 
 if TYPE_CHECKING:
     from credx.config import Settings
     from credx.protocol import Ask, Issued
     from credx.ui import UI
 
-SKEW_WORTH_NAMING = 60  # seconds; the answer's way here is in it
+AWS_SKEW_WORTH_NAMING = 60  # seconds; the answer's way here is in it
 SHOWN_TARGETS = 3  # of up to 50; the count says the rest
 
 
@@ -68,10 +69,9 @@ def tell_skew(issued: Issued, creds: AwsCredentials, now: float, ui: UI) -> None
 
     They are good, but a clock behind will take them for good when they have ended.
     """
-    ahead = round(now + issued.duration - creds.expiration)
-    if abs(ahead) >= SKEW_WORTH_NAMING:
-        side = "ahead of" if ahead > 0 else "behind"
-        ui.note(f"the clock here is {abs(ahead)} seconds {side} AWS's: set it")
+    skew = clock_apart(now + issued.duration - creds.expiration, "AWS's", worth=AWS_SKEW_WORTH_NAMING)
+    if skew:
+        ui.note(f"{skew}: set it")
 
 
 def _from_document(issued: Issued) -> AwsCredentials:

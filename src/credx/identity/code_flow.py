@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from credx.errors import SignInError, UnavailableError
@@ -12,6 +11,7 @@ from credx.identity import loopback, pkce
 from credx.jose import TokenError, TrustedIssuer, verify_id_token
 from credx.model import Secret
 from credx.strict import json_object
+from credx.ui import clock_apart
 from credx.urls import origin
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 DEADLINE: Final = 180  # seconds for a person with a password manager and a phone
 MAX_TOKENS: Final = 128 * 1024  # bytes of a token response; three tokens of 16 KiB and their dress fit
-SKEW_WORTH_NAMING: Final = 30  # seconds; half of jose.CLOCK_LEEWAY
 _SECRETS: Final = ("code", "code_verifier", "refresh_token")  # of a token request; a provider may quote them
 
 
@@ -38,9 +37,10 @@ class TokenSet:
     claims: VerifiedClaims
 
 
-class _Answer(NamedTuple):
-    tokens: Mapping[str, Any]
-    date: str | None  # of the provider's clock (RFC 9110 6.6.1)
+@dataclass(frozen=True)
+class _Answer:
+    tokens: Mapping[str, Any] = field(repr=False)
+    response: Response
 
 
 def sign_in(
@@ -168,28 +168,17 @@ def _token_set(
             nonce=nonce,
         )
     except TokenError as exc:
-        ahead = _ahead(now, answer.date)
-        if exc.reason not in {"expired", "not-yet-valid"} or abs(ahead) < SKEW_WORTH_NAMING:
+        skew = clock_apart(answer.response.ahead(now), "the identity provider's")
+        if exc.reason not in {"expired", "not-yet-valid"} or not skew:
             raise
-        side = "ahead of" if ahead > 0 else "behind"
         raise TokenError(
-            exc.reason,
-            f"{exc.message}: the clock here is {abs(ahead)} seconds {side} the identity provider's",
-            hint="set the clock, then: credx login",
+            exc.reason, f"{exc.message}: {skew}", hint="set the clock, then: credx login"
         ) from exc
     return TokenSet(
         id_token=secret,
         refresh_token=None if refresh_token is None else Secret(refresh_token),
         claims=claims,
     )
-
-
-def _ahead(now: float, date: str | None) -> int:
-    """How many seconds the clock here is ahead of the provider's; 0 where it does not tell."""
-    try:
-        return round(now - parsedate_to_datetime(date or "").timestamp())
-    except (ValueError, TypeError, OverflowError):
-        return 0
 
 
 def _ask(http: Http, url: str, form: Mapping[str, str]) -> _Answer:
@@ -199,7 +188,7 @@ def _ask(http: Http, url: str, form: Mapping[str, str]) -> _Answer:
     except ValueError:
         answer = {}
     if response.status == 200 and answer:
-        return _Answer(answer, response.headers.get("date"))
+        return _Answer(answer, response)
     busy = response.status >= 500 or response.status == 429
     if isinstance(answer.get("error"), str) and not busy:  # RFC 6749 5.2
         raise pkce.refused(answer, [form[name] for name in _SECRETS if name in form])
