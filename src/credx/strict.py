@@ -1,4 +1,4 @@
-"""Decoding without leniency: one spelling per value, bounded work, no surprises."""
+"""Decoding without leniency: one spelling per value, bounded work, no surprises; and writing that spelling."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+from datetime import UTC, datetime
 from typing import Any, Final
 
 MAX_DEPTH: Final = 16  # levels; ID tokens and key sets of the known providers need four
@@ -24,9 +25,19 @@ def base64url(text: str) -> bytes:
     if not _BASE64URL.fullmatch(text):
         raise ValueError("not base64url")
     raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii") != text:
+    if to_base64url(raw) != text:
         raise ValueError("not canonical base64url")
     return raw
+
+
+def to_base64url(raw: bytes) -> str:
+    """Unpadded base64url (RFC 7515 2)."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 with ``Z`` and whole seconds: what every AWS SDK parses (the Rust SDK takes nothing else)."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def json_object(raw: bytes) -> dict[str, Any]:

@@ -11,7 +11,6 @@ its head; the copies (``copy``) and the source identity in CloudTrail are out of
 
 from __future__ import annotations
 
-import base64
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -29,6 +28,7 @@ from credx.broker.audit_chain import (
 from credx.broker.audit_record import GENESIS
 from credx.broker.security_log import SecurityLog
 from credx.broker.stores import ConflictError, Key, Put
+from credx.strict import to_base64url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,7 +124,7 @@ class Audit:
         if self._signer is not None:
             record["kid"] = self._signer.kid
             signature = self._signer.sign(audit_record.signed_part(record))
-            record["signature"] = base64.urlsafe_b64encode(signature).rstrip(b"=").decode("ascii")
+            record["signature"] = to_base64url(signature)
         return {**record, "hash": audit_record.digest(record)}
 
     def _links(self, record: Mapping[str, Any]) -> list[Write]:

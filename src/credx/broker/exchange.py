@@ -7,7 +7,6 @@ import json
 import re
 import threading
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 from credx.broker.mint import TOKEN_LIFE
@@ -16,6 +15,7 @@ from credx.broker.session_policy import with_expiry
 from credx.errors import AwsRefusedError, Refusal, UnavailableError
 from credx.model import Secret
 from credx.protocol import AWS_CREDENTIALS_TYPE, AWS_REFUSED, JWT_TYPE, Issued
+from credx.strict import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +138,7 @@ def _document(credentials: AwsCredentials, ends: int) -> Secret:
         "AccessKeyId": credentials.access_key_id,
         "SecretAccessKey": credentials.secret_access_key.reveal(),
         "SessionToken": credentials.session_token.reveal(),
-        "Expiration": datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "Expiration": timestamp(ends),
         "AccountId": credentials.account_id,
     }
     return Secret(json.dumps(document, separators=(",", ":")))

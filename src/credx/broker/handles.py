@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Callable
 
 from credx.model import Secret
+from credx.strict import to_base64url
 
 Rng = Callable[[int], bytes]  # as secrets.token_bytes: n random bytes
 
@@ -15,7 +15,7 @@ HANDLE_BYTES = 32  # 256 bit: guessing is hopeless, so looking one up by its has
 
 def new_handle(rng: Rng) -> Secret:
     """43 characters of ``protocol.HANDLE``."""
-    return Secret(base64.urlsafe_b64encode(rng(HANDLE_BYTES)).rstrip(b"=").decode("ascii"))
+    return Secret(to_base64url(rng(HANDLE_BYTES)))
 
 
 def handle_hash(handle: Secret) -> str:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from credx.broker.ownfile import read_or_create
 from credx.errors import ConfigError, CredxError
+from credx.strict import base64url, to_base64url
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,15 +66,14 @@ class Sealer:
             raise ValueError("a sealed value needs a context and a bounded size")
         nonce = self._rng(NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, plaintext, _bound(context))
-        return _VERSION + base64.urlsafe_b64encode(sealed).rstrip(b"=").decode("ascii")
+        return _VERSION + to_base64url(sealed)
 
     def open_(self, sealed: str, context: str) -> bytes:
         """The plaintext. Raises ``SealError``."""
         if not sealed.startswith(_VERSION):
             raise SealError("a sealed value is of an unknown version")
-        text = sealed.removeprefix(_VERSION)
         try:
-            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            raw = base64url(sealed.removeprefix(_VERSION))
             if len(raw) < NONCE_BYTES + TAG_BYTES:
                 raise SealError("a sealed value is too short")
             return self._cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _bound(context))

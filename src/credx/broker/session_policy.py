@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+
+from credx.strict import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,8 +57,7 @@ def with_expiry(session_policy: str | None, expires_at: int) -> str:
 
 
 def _expiry(expires_at: int) -> dict[str, Any]:
-    at = datetime.fromtimestamp(expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    condition = {"DateGreaterThanEquals": {"aws:CurrentTime": at}}
+    condition = {"DateGreaterThanEquals": {"aws:CurrentTime": timestamp(expires_at)}}
     return {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": condition}
 
 

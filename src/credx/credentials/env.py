@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from credx.credentials import process
 from credx.errors import CredxError, UsageError
+from credx.strict import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +45,7 @@ def variables(creds: AwsCredentials) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": creds.access_key_id,
         "AWS_SECRET_ACCESS_KEY": creds.secret_access_key.reveal(),
         "AWS_SESSION_TOKEN": creds.session_token.reveal(),
-        "AWS_CREDENTIAL_EXPIRATION": process.timestamp(creds.expiration),
+        "AWS_CREDENTIAL_EXPIRATION": timestamp(creds.expiration),
         "AWS_REGION": creds.region,
         "AWS_DEFAULT_REGION": creds.region,
     }
@@ -118,7 +119,7 @@ def _json(creds: AwsCredentials) -> str:
         "AccessKeyId": creds.access_key_id,
         "SecretAccessKey": creds.secret_access_key.reveal(),
         "SessionToken": creds.session_token.reveal(),
-        "Expiration": process.timestamp(creds.expiration),
+        "Expiration": timestamp(creds.expiration),
         "AccountId": creds.account_id,
         "Region": creds.region,
         "RoleArn": creds.role_arn,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from credx.errors import CredxError
+from credx.strict import timestamp
 
 if TYPE_CHECKING:
     from credx.model import AwsCredentials
@@ -36,8 +36,3 @@ def document(creds: AwsCredentials, now: float) -> bytes:
         "AccountId": creds.account_id,
     }
     return json.dumps(fields).encode() + b"\n"
-
-
-def timestamp(seconds: float) -> str:
-    """RFC 3339 with ``Z`` and whole seconds: what every SDK parses (the Rust SDK takes nothing else)."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

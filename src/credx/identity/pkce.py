@@ -6,7 +6,6 @@ provider that was asked (RFC 9207). The code itself is bound by ``code_verifier`
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from urllib.parse import urlencode
 
 from credx.errors import SignInError
 from credx.model import Secret
+from credx.strict import to_base64url
 from credx.ui import clean
 
 if TYPE_CHECKING:
@@ -50,15 +50,15 @@ class Attempt:
 def begin(redirect_uri: str, rng: Callable[[int], bytes]) -> Attempt:
     return Attempt(
         redirect_uri=redirect_uri,
-        state=Secret(_base64url(rng(ENTROPY))),
-        nonce=Secret(_base64url(rng(ENTROPY))),
-        verifier=Secret(_base64url(rng(ENTROPY))),  # 43 characters, RFC 7636 4.1
+        state=Secret(to_base64url(rng(ENTROPY))),
+        nonce=Secret(to_base64url(rng(ENTROPY))),
+        verifier=Secret(to_base64url(rng(ENTROPY))),  # 43 characters, RFC 7636 4.1
     )
 
 
 def challenge(verifier: Secret) -> str:
     """S256 of RFC 7636 4.2."""
-    return _base64url(hashlib.sha256(verifier.reveal().encode("ascii")).digest())
+    return to_base64url(hashlib.sha256(verifier.reveal().encode("ascii")).digest())
 
 
 def authorization_url(provider: Provider, attempt: Attempt, *, client_id: str, scopes: Sequence[str]) -> str:
@@ -121,7 +121,3 @@ def refused(answer: Mapping[str, Any], secrets: Sequence[str] = ()) -> SignInErr
     ours = answer.get("error") in _SETTINGS
     hint = "the client at the identity provider must be public: credx init URL" if ours else "credx login"
     return SignInError(f"the identity provider refused: {reason}", hint=hint)
-
-
-def _base64url(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")

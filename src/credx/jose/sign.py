@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from credx.model import Secret
+from credx.strict import to_base64url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ def sign_jwt(claims: Mapping[str, Any], *, signer: Signer) -> Secret:
     """
     header = {"alg": "RS256", "kid": signer.kid, "typ": "JWT"}
     signing_input = f"{_segment(header)}.{_segment(claims)}"
-    return Secret(f"{signing_input}.{_base64url(signer.sign(signing_input.encode('ascii')))}")
+    return Secret(f"{signing_input}.{to_base64url(signer.sign(signing_input.encode('ascii')))}")
 
 
 def rsa_public_jwk(key: RSAPublicKey) -> dict[str, str]:
@@ -38,7 +38,7 @@ def rsa_public_jwk(key: RSAPublicKey) -> dict[str, str]:
     digest = hashlib.sha256(json.dumps(required, sort_keys=True, separators=(",", ":")).encode()).digest()
     return {
         "kty": "RSA",
-        "kid": _base64url(digest),
+        "kid": to_base64url(digest),
         "use": "sig",
         "alg": "RS256",
         "n": required["n"],
@@ -47,12 +47,8 @@ def rsa_public_jwk(key: RSAPublicKey) -> dict[str, str]:
 
 
 def _segment(value: Mapping[str, Any]) -> str:
-    return _base64url(json.dumps(dict(value), separators=(",", ":"), allow_nan=False).encode("ascii"))
+    return to_base64url(json.dumps(dict(value), separators=(",", ":"), allow_nan=False).encode("ascii"))
 
 
 def _number(value: int) -> str:
-    return _base64url(value.to_bytes((value.bit_length() + 7) // 8, "big"))  # RFC 7518 2, Base64urlUInt
-
-
-def _base64url(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+    return to_base64url(value.to_bytes((value.bit_length() + 7) // 8, "big"))  # RFC 7518 2, Base64urlUInt

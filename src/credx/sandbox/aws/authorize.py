@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from credx.sandbox.aws.context import Context, Value
 from credx.sandbox.aws.evaluate import Decision, decide
 from credx.sandbox.aws.faults import Mishap, fault
 from credx.sandbox.aws.policy import PolicyError, parse_policy
+from credx.strict import timestamp
 
 if TYPE_CHECKING:
     from credx.sandbox.aws.actions import Operation
@@ -42,8 +42,8 @@ def session_context(
         "aws:PrincipalType": "AssumedRole",
         "aws:userid": session.user_id,
         "aws:FederatedProvider": session.provider_arn,
-        "aws:TokenIssueTime": _iso(session.issued_at),
-        "aws:CurrentTime": _iso(now),
+        "aws:TokenIssueTime": timestamp(session.issued_at),
+        "aws:CurrentTime": timestamp(now),
         "aws:EpochTime": str(int(now)),
         "aws:RequestedRegion": region,
         "aws:SourceIp": client,
@@ -89,7 +89,3 @@ def _decide(action: str, resource: str, context: Context, role: Role, session: S
     except PolicyError as exc:  # it may have held a Deny
         return Decision(allowed=False, reason=f"because a policy of the role cannot be read: {exc}")
     return decide(action, resource, context, identity=identity, session=session.policy)
-
-
-def _iso(when: float) -> str:
-    return datetime.fromtimestamp(int(when), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

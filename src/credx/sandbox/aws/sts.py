@@ -10,7 +10,6 @@ import json
 import re
 import uuid
 import zlib
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from xml.sax.saxutils import escape
 
@@ -22,6 +21,7 @@ from credx.sandbox.aws.sessions import Key, Session
 from credx.sandbox.aws.tokens import WebIdentity, invalid, verify_web_identity
 from credx.sandbox.aws.trust import check_trust, denied, trust_context
 from credx.sandbox.aws.wire import Request, Response
+from credx.strict import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -156,12 +156,11 @@ def _session_policy(text: str | None, tags: Mapping[str, str]) -> tuple[Policy |
 
 
 def _answer(key: Key, session: Session, identity: WebIdentity, packed: int) -> Response:
-    expires = datetime.fromtimestamp(session.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     token = key.token.reveal() if key.token else ""
     source = session.source_identity
     parts = [
         "<Credentials>", _tag("AccessKeyId", key.access_key_id), _tag("SecretAccessKey", key.secret.reveal()),
-        _tag("SessionToken", token), _tag("Expiration", expires), "</Credentials>",
+        _tag("SessionToken", token), _tag("Expiration", timestamp(session.expires_at)), "</Credentials>",
         _tag("SubjectFromWebIdentityToken", identity.subject),
         "<AssumedRoleUser>", _tag("AssumedRoleId", session.user_id), _tag("Arn", session.arn),
         "</AssumedRoleUser>", _tag("PackedPolicySize", str(packed)), _tag("Provider", identity.provider.arn),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from credx.sandbox.aws.context import Context, Value
 from credx.sandbox.aws.evaluate import trusts
 from credx.sandbox.aws.faults import AwsFault
 from credx.sandbox.aws.policy import PolicyError, parse_policy
+from credx.strict import timestamp
 
 if TYPE_CHECKING:
     from credx.sandbox.aws.moto_backend import Role
@@ -32,7 +32,7 @@ def trust_context(
         f"{provider.url}:aud": identity.audience,
         f"{provider.url}:sub": identity.subject,
         f"{provider.url}:amr": identity.amr,
-        "aws:CurrentTime": datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "aws:CurrentTime": timestamp(now),
         "aws:EpochTime": str(int(now)),
         "aws:PrincipalAccount": account,
         "aws:PrincipalType": "User",
