@@ -58,7 +58,7 @@ class VerifiedClaims:
     Attributes:
         issuer, subject: the person; no other claim identifies anybody.
         issued_at, expires_at, auth_time: seconds since 1970.
-        amr, acr, nonce: as in OpenID Connect Core 2.
+        amr: as in OpenID Connect Core 2.
         token_hash: hex SHA-256 of the signing input ``header.payload``. Never of the whole token: a
             signature has twins (malleable ES256, trailing ``=``), the signing input has none.
         claims: every claim, read-only.
@@ -70,8 +70,6 @@ class VerifiedClaims:
     issued_at: int
     expires_at: int
     auth_time: int | None
-    nonce: str | None
-    acr: str | None
     amr: tuple[str, ...]
     token_hash: str
     claims: Mapping[str, Any] = field(repr=False)
@@ -96,7 +94,6 @@ class Grant:
         factor_group: name within which a factor session serves.
         sts: ``client`` or ``broker``: who makes the STS call.
         roles_claim: the trust policy asks for ``sts:RoleAuthorizedByIdp``.
-        policy_version: hash of the policy that decided.
     """
 
     role: str
@@ -118,7 +115,6 @@ class Grant:
     factor_group: str
     sts: str
     roles_claim: bool
-    policy_version: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from credx.broker.arn import parse_arn
-from credx.broker.policy import Person, Policy, decide, person_of, roles_for
+from credx.broker.person import Person, person_of
+from credx.broker.policy import decide, roles_for
 from credx.broker.policy_file import load_policy, parse_policy
 from credx.errors import ConfigError, Refusal
 from credx.model import Denial, VerifiedClaims
 from credx.protocol import Ask
+
+if TYPE_CHECKING:
+    from credx.broker.rules import Policy
 
 IDP = "https://idp.example.com"
 CI = "https://ci.example.com"
@@ -33,8 +37,6 @@ def person(issuer: str = IDP, subject: str = "00u9", **claims: object) -> Person
         issued_at=1_000_000,
         expires_at=1_003_600,
         auth_time=None,
-        nonce=None,
-        acr=None,
         amr=(),
         token_hash="0" * 64,
         claims=MappingProxyType({"iss": issuer, "sub": subject, **claims}),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from credx.broker.pace import Pace
-from credx.broker.policy import person_of
+from credx.broker.person import person_of
 from credx.broker.stores import ConflictError, StoreUnavailableError
 from credx.broker.users import Profile, load_profile
 from credx.errors import Refusal, UnavailableError
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from credx.broker.audit import Audit
-    from credx.broker.policy import Person, Policy
+    from credx.broker.person import Person
+    from credx.broker.rules import Policy
     from credx.broker.stores import Store
     from credx.jose import KeySource
     from credx.model import Secret, VerifiedClaims

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-MAX_ARN: Final = 2048  # IAM's bound
+from credx.protocol import MAX_ARN
+
 MAX_TAG_VALUE: Final = 256  # STS session tags; the last part of an ARN becomes the tag credx-target
 
 # No space, quote, wildcard or ${...} gets through: an asked ARN is written into an IAM policy.

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from credx.jose import Signer
 
 HEAD_RETRIES: Final = 3  # a head moves only by an answer that got lost, or by a fork of this process
-OWN_WRITES: Final = 3  # of the store's 100 per apply; the rest is the caller's
 
 _WRITER_LENGTH: Final = 29
 
@@ -58,7 +57,6 @@ class Audit:
     """Args:
     signer: the mint key; signs every record (0.2 ms with a local key, some 10 ms with KMS).
     copy: receives every record once it is durable (stdout, a file). Its failure is logged, no more.
-    security_log: for requests that fail before their ID token is verified, see ``SecurityLog``.
     """
 
     def __init__(
@@ -68,12 +66,11 @@ class Audit:
         *,
         signer: Signer | None = None,
         copy: Callable[[Mapping[str, Any]], None] | None = None,
-        security_log: SecurityLog | None = None,
     ) -> None:
         if len(writer_id) != _WRITER_LENGTH or not set(writer_id) <= set(WRITER_ALPHABET):
             raise ValueError("a writer id comes from new_writer_id")
         self.writer = writer_id
-        self.security_log = security_log or SecurityLog()
+        self.security_log = SecurityLog()  # for requests that fail before their ID token is verified
         self._store = store
         self._signer = signer
         self._copy = copy
@@ -81,7 +78,7 @@ class Audit:
         self._head: _Head | None = None  # None: not read yet
 
     def commit(self, writes: Sequence[Write], record: Mapping[str, Any], *, now: float) -> None:
-        """The caller's writes, the record and the chain head in one ``Store.apply``.
+        """The caller's writes, at most 97, with the record and the chain head in one ``Store.apply`` of 100.
 
         Raises:
             ConflictError: an expectation of the caller's writes did not hold; nothing was written.

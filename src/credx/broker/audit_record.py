@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from credx.protocol import MAX_RESOURCES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,7 +28,6 @@ NUMBERS: Final = frozenset({"duration"})
 GENESIS: Final = "0" * 64  # ``prev`` of a writer's first record
 MAX_NAME: Final = 2048  # characters; an ARN's bound. A longer name is refused: cut, it would name another
 MAX_TEXT: Final = 1000  # characters; a longer text is cut, so that a long AWS error still has its record
-MAX_LIST: Final = 50  # protocol.MAX_RESOURCES
 
 
 def checked(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,8 +48,8 @@ def _value(name: str, value: object) -> object:
             raise TypeError(f"audit field {name} is no integer")
         return value
     if name in LISTS:
-        if not isinstance(value, list | tuple) or len(value) > MAX_LIST:
-            raise ValueError(f"audit field {name} is no list of at most {MAX_LIST}")
+        if not isinstance(value, list | tuple) or len(value) > MAX_RESOURCES:
+            raise ValueError(f"audit field {name} is no list of at most {MAX_RESOURCES}")
         return [_text(name, part) for part in value]
     if name == "event" or name in NAMES or name in TEXTS:
         return _text(name, value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from credx.broker.handles import handle_hash, new_handle
@@ -62,7 +62,7 @@ class AuthSession:
     kinds: tuple[str, ...]
     user_verification: bool
     failures: int
-    challenge: bytes
+    challenge: bytes = field(repr=False)
     challenge_at: int
     expires_at: int
     version: int

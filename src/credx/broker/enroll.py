@@ -10,13 +10,13 @@ What allowed an enrolment is looked at again when it completes, in the commit th
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from credx.broker import invitation, totp
 from credx.broker.auth_session import Demand
 from credx.broker.handles import handle_hash, new_handle
-from credx.broker.policy import accepts_idp_mfa
+from credx.broker.person import accepts_idp_mfa
 from credx.broker.second_factor import WrongProofError, guards, seal_context
 from credx.broker.stores import Check, Delete, Key, Put
 from credx.broker.users import (
@@ -50,8 +50,6 @@ LIFE: Final = 300  # seconds from begin to complete
 MAX_OPEN: Final = 5  # enrolments of one person; the oldest gives way
 MAX_NAME: Final = 64  # characters
 
-PROOF, INVITATION, IDP_MFA = "proof", "invitation", "idp-mfa"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pending:
@@ -68,8 +66,8 @@ class Pending:
     token_hash: str
     via: str
     by: str
-    challenge: str = ""
-    sealed: str = ""
+    challenge: str = field(default="", repr=False)
+    sealed: str = field(default="", repr=False)
 
 
 class Enrolment:
@@ -171,13 +169,13 @@ class Enrolment:
         """What allows it and who or what speaks for it, with the writes of its use; or what has to be proved."""
         if proof is not None:
             proven = self._second_factor.verify(visit, demand, proof)
-            return PROOF, proven.factor_id or "", self._second_factor.claim(visit, demand, proven)
+            return "proof", proven.factor_id or "", self._second_factor.claim(visit, demand, proven)
         if invited is not None:
             hashed = handle_hash(invited)
             invitation.used_up(self._store, visit.person, hashed, now=visit.now)  # only at the end is it used
-            return INVITATION, hashed, []
+            return "invitation", hashed, []
         if not factors and _first_by_idp_mfa(visit):
-            return IDP_MFA, "", []
+            return "idp-mfa", "", []
         if not any(factor.kind in demand.kinds and not factor.disabled for factor in factors):
             raise Refusal(
                 "insufficient_authorization",

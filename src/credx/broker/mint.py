@@ -10,6 +10,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any, Final
 
+from credx.broker.arn import MAX_TAG_VALUE
 from credx.jose import sign_jwt
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ TAGS: Final = "https://aws.amazon.com/tags"
 MAX_SUBJECT: Final = 255  # STS AssumeRoleWithWebIdentity, SubjectFromWebIdentityToken
 MAX_TAGS: Final = 50  # IAM User Guide, session tags
 MAX_TAG_KEY: Final = 128
-MAX_TAG_VALUE: Final = 256
 MAX_TOKEN: Final = 20_000  # STS AssumeRoleWithWebIdentity, WebIdentityToken
 MAX_SESSION_NAME: Final = 64  # STS RoleSessionName
 SHORT_ISSUANCE: Final = 12  # characters of the issuance id in the session name

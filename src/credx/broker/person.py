@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from credx.errors import Refusal
@@ -45,7 +45,6 @@ class Person:
     workload: bool
     amr: tuple[str, ...]
     auth_time: int | None
-    claims: Mapping[str, Any] = field(repr=False)
 
 
 def person_of(policy: Policy, claims: VerifiedClaims) -> Person:
@@ -70,7 +69,6 @@ def person_of(policy: Policy, claims: VerifiedClaims) -> Person:
         workload=rule.workloads,
         amr=claims.amr,
         auth_time=claims.auth_time,
-        claims=claims.claims,
     )
 
 

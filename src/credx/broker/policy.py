@@ -11,21 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from credx.broker.arn import glob, matches, parse_arn
-from credx.broker.person import Person, accepts_idp_mfa, person_of
-from credx.broker.rules import (
-    BROKER,
-    NOT_NEEDED,
-    REQUIRED,
-    WORKLOAD,
-    BrokerSettings,
-    Group,
-    IssuerRule,
-    Policy,
-    Role,
-    Scope,
-    Statement,
-    Workload,
-)
+from credx.broker.rules import BROKER, NOT_NEEDED, REQUIRED, WORKLOAD
 from credx.broker.session_policy import EXPIRY_ROOM, SessionPolicyError, compose
 from credx.model import Denial, Grant
 from credx.protocol import DURATION_RANGE
@@ -33,12 +19,9 @@ from credx.protocol import DURATION_RANGE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from credx.broker.person import Person
+    from credx.broker.rules import Policy, Role, Scope
     from credx.protocol import Ask
-
-__all__ = [
-    "BrokerSettings", "Group", "IssuerRule", "Person", "Policy", "Role", "Scope", "Statement", "Workload",
-    "accepts_idp_mfa", "decide", "person_of", "roles_for",
-]  # fmt: skip
 
 _NO_ROLE: Final = "role is not available to you"  # the same for a role that does not exist
 
@@ -106,7 +89,6 @@ def _decide(policy: Policy, person: Person, ask: Ask) -> Grant:
         factor_group=role.factor_group,
         sts=role.sts,
         roles_claim=role.roles_claim,
-        policy_version=policy.version,
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from credx.broker.policy_reader import MAX_FILE, Table, parse
-from credx.broker.policy_roles import read_roles
+from credx.broker.policy_roles import HOUR, read_roles
 from credx.broker.rules import BrokerSettings, Group, IssuerRule, Policy, Workload
 from credx.errors import ConfigError
 from credx.jose import ALGORITHMS, TrustedIssuer
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMAT: Final = 1
-HOUR: Final = 3600
 TOKEN_AGE_RANGE: Final = (60, 24 * HOUR)  # younger than a minute would refuse honest clocks
 VERSION_DIGITS: Final = 16
 

@@ -1,4 +1,4 @@
-"""What a policy says, as values. ``policy_file`` alone builds them from text; ``policy`` decides with them.
+"""What a policy says, as values. ``policy_file`` and ``policy_roles`` alone build them; ``policy`` decides with them.
 
 Everything is frozen and already checked: a name that a rule mentions exists, an ARN is well formed, a
 duration is in bounds. Durations are whole seconds.

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from credx.broker.audit import Audit
     from credx.broker.exchange import Sts
     from credx.broker.handles import Rng
-    from credx.broker.policy import Policy
+    from credx.broker.rules import Policy
     from credx.broker.seal import Sealer
     from credx.broker.stores import Store
     from credx.jose import KeySource, Signer

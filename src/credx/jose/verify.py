@@ -88,6 +88,7 @@ def verify_id_token(
     _check_audience(claims, trusted.audience)
     issued_at, expires_at, auth_time = _check_times(claims, now, max_age)
     _check_nonce(claims, nonce)
+    _text(claims, "acr")
     return VerifiedClaims(
         issuer=trusted.issuer,
         subject=_subject(claims),
@@ -95,8 +96,6 @@ def verify_id_token(
         issued_at=issued_at,
         expires_at=expires_at,
         auth_time=auth_time,
-        nonce=_text(claims, "nonce"),
-        acr=_text(claims, "acr"),
         amr=_methods(claims),
         token_hash=hashlib.sha256(unverified.signing_input).hexdigest(),
         claims=MappingProxyType(claims),
@@ -197,10 +196,8 @@ def _subject(claims: Mapping[str, Any]) -> str:
 
 
 def _check_nonce(claims: Mapping[str, Any], nonce: str | None) -> None:
-    if nonce is None:
-        return
     found = _text(claims, "nonce") or ""
-    if not hmac.compare_digest(found.encode("utf-8"), nonce.encode("utf-8")):
+    if nonce is not None and not hmac.compare_digest(found.encode("utf-8"), nonce.encode("utf-8")):
         raise TokenError("nonce", "the token does not belong to this sign-in", hint=_AGAIN)
 
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from credx.broker.audit import OWN_WRITES, Audit, new_writer_id
+from credx.broker.audit import Audit, new_writer_id
 from credx.broker.audit_chain import Broken
-from credx.broker.audit_record import MAX_LIST, MAX_NAME, MAX_TEXT, digest, signed_part
+from credx.broker.audit_record import MAX_NAME, MAX_TEXT, digest, signed_part
 from credx.broker.security_log import BURST, MAX_EVENTS, SecurityLog
 from credx.broker.signer import LocalSigner
 from credx.broker.stores import (
@@ -24,6 +24,7 @@ from credx.broker.stores import (
 )
 from credx.broker.stores.memory import MemoryStore
 from credx.model import Secret
+from credx.protocol import MAX_RESOURCES
 
 NOW = 1_800_000_000.0
 WRITER = new_writer_id(NOW, lambda n: b"\xaa" * n)
@@ -114,8 +115,7 @@ class TestCommit:
         assert Audit(store, OTHER).verify(NOW) is None
 
     def test_the_caller_may_use_the_rest_of_the_stores_100_writes(self, audit: Audit) -> None:
-        room = 100 - OWN_WRITES
-        writes = [Put(key=Key("p", str(n)), value={}, expected=0) for n in range(room)]
+        writes = [Put(key=Key("p", str(n)), value={}, expected=0) for n in range(97)]
         audit.commit(writes, GRANTED, now=NOW)
 
 
@@ -139,7 +139,7 @@ class TestRecordShape:
             ({"duration": 1.5}, TypeError),
             ({"user": "x" * (MAX_NAME + 1)}, ValueError),
             ({"scopes": "a"}, ValueError),
-            ({"scopes": ["a"] * (MAX_LIST + 1)}, ValueError),
+            ({"scopes": ["a"] * (MAX_RESOURCES + 1)}, ValueError),
             ({"resources": ["x" * (MAX_NAME + 1)]}, ValueError),
         ],
     )

@@ -21,9 +21,11 @@ from credx.broker.mint import (
     session_name,
     web_identity_token,
 )
-from credx.broker.person import Person
+from credx.broker.person import Person, person_of
+from credx.broker.rules import BrokerSettings, IssuerRule, Policy
 from credx.broker.signer import LocalSigner
-from credx.model import Grant, Secret
+from credx.jose import TrustedIssuer
+from credx.model import Grant, Secret, VerifiedClaims
 
 NOW = 1_800_000_000.75
 ISSUER = "https://credx.example.com"
@@ -41,7 +43,6 @@ ADA = Person(
     workload=False,
     amr=("pwd",),
     auth_time=None,
-    claims={"sub": "ada"},
 )
 GRANT = Grant(
     role="prod-ops",
@@ -63,7 +64,6 @@ GRANT = Grant(
     factor_group="prod-ops",
     sts="client",
     roles_claim=True,
-    policy_version="v1",
 )
 
 
@@ -124,12 +124,28 @@ def test_the_roles_claim_is_pinned_whatever_the_trust_policy_asks() -> None:
     assert claims_of(mint(replace(GRANT, roles_claim=False)))[ROLES] == [GRANT.role_arn]
 
 
+def signed_in(claims: dict[str, Any], *, amr: tuple[str, ...]) -> Person:
+    rule = IssuerRule(
+        trusted=TrustedIssuer(issuer=ADA.issuer, audience="credx-cli"), readable_claim="email",
+        groups_claim=None, mfa_amr=frozenset(), scopes=("openid",), workloads=False,
+    )  # fmt: skip
+    broker = BrokerSettings(issuer=ISSUER, url=ISSUER, rp_id="x.example", rp_name="credx", max_token_age=3600)
+    policy = Policy(version="1", broker=broker, issuers={ADA.issuer: rule}, groups={}, roles={})
+    verified = VerifiedClaims(
+        issuer=ADA.issuer, subject=ADA.subject, audience="credx-cli", issued_at=1, expires_at=2,
+        auth_time=None, amr=amr, token_hash="h", claims={"email": "ada@example.com", **claims},
+    )  # fmt: skip
+    return person_of(policy, verified)
+
+
 def test_nothing_is_copied_from_the_inbound_token() -> None:
     evil = {
         ROLES: "arn:aws:iam::111122223333:role/admin", TAGS: {"principal_tags": {"admin": ["1"]}}, "azp": "x",
         SOURCE_IDENTITY: "root", "https://aws.amazon.com/tags/principal_tags/Team": "x", "nbf": 1, "jti": "x",
     }  # fmt: skip
-    assert claims_of(mint(person=replace(ADA, claims=evil, amr=("hwk",)))) == claims_of(mint())
+    assert claims_of(mint(person=signed_in(evil, amr=("hwk",)))) == claims_of(
+        mint(person=signed_in({}, amr=()))
+    )
 
 
 TAG_CHARS = st.characters().filter(lambda c: unicodedata.category(c)[0] in "LZN" or c in "_.:/=+-@")

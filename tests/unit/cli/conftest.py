@@ -80,7 +80,7 @@ class FakeFlow:
         self.forced = force
         return VerifiedClaims(
             issuer="https://idp.example.com", subject="s-1", audience="credx-cli", issued_at=0, expires_at=1,
-            auth_time=None, nonce=None, acr=None, amr=(), token_hash="", claims={"email": "a\x1b[31m@b.example"},
+            auth_time=None, amr=(), token_hash="", claims={"email": "a\x1b[31m@b.example"},
         )  # fmt: skip
 
     def log_out(self) -> list[str]:

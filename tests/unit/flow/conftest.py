@@ -192,7 +192,7 @@ class FakeIdp:
             self.auth_time = now
         claims = VerifiedClaims(
             issuer="https://idp.example.com", subject=self.subject, audience="credx-cli", issued_at=now,
-            expires_at=now + self.life, auth_time=self.auth_time, nonce=None, acr=None, amr=(), token_hash="h",
+            expires_at=now + self.life, auth_time=self.auth_time, amr=(), token_hash="h",
             claims=MappingProxyType({"email": f"{self.subject}@example.com"}),
         )  # fmt: skip
         refresh = Secret(f"REFRESH-{len(self.events)}") if self.gives_refresh_tokens else None
