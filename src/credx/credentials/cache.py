@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from credx.model import AwsCredentials, Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from credx.credentials.store import AnyVault, Entries
     from credx.protocol import Ask
 
@@ -36,8 +38,15 @@ def cache_name(broker: str, ask: Ask) -> str:
     return PREFIX + json.dumps(parts, separators=(",", ":"))
 
 
-def save(vault: AnyVault, name: str, creds: AwsCredentials, *, now: float) -> None:
-    """Keep ``creds`` under ``name`` and drop what has expired."""
+def save(
+    vault: AnyVault,
+    name: str,
+    creds: AwsCredentials,
+    *,
+    now: float,
+    still: Callable[[Entries], bool] = lambda _: True,
+) -> None:
+    """Keep ``creds`` under ``name`` and drop what has expired; nothing is kept unless ``still``."""
     value: dict[str, Any] = {
         # never in the first half of a short session: it would be renewed on every call
         "renew_at": creds.expiration - min(RENEW_BELOW, (creds.expiration - now) / 2),
@@ -53,7 +62,8 @@ def save(vault: AnyVault, name: str, creds: AwsCredentials, *, now: float) -> No
     def change(entries: Entries) -> None:
         for other in [n for n, v in entries.items() if n.startswith(PREFIX) and v["expiration"] <= now]:
             del entries[other]
-        entries[name] = value
+        if still(entries):
+            entries[name] = value
 
     vault.update(change)
 

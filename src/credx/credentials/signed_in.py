@@ -10,6 +10,8 @@ from credx.credentials.cache import PREFIX as CREDENTIALS
 from credx.model import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from credx.credentials.store import AnyVault, Entries
     from credx.model import VerifiedClaims
 
@@ -54,8 +56,26 @@ class SignedIn:
         }
         return Identity(**value | secrets)
 
-    def keep(self, id_token: Secret, refresh_token: Secret | None, claims: VerifiedClaims) -> None:
-        """Keep a sign-in. What another person left behind goes: their credentials are not this one's."""
+    def still(self, id_token: Secret | None) -> Callable[[Entries], bool]:
+        """Whether that sign-in is the kept one still. Somebody may have signed out while another command worked:
+        what it was given must not come back. None is a token that is not kept in the first place.
+        """
+        if id_token is None:
+            return lambda _: True
+        return lambda entries: entries.get(self._name, {}).get("id_token") == id_token.reveal()
+
+    def keep(
+        self,
+        id_token: Secret,
+        refresh_token: Secret | None,
+        claims: VerifiedClaims,
+        *,
+        renews: Identity | None = None,
+    ) -> None:
+        """Keep a sign-in. What another person left behind goes: their credentials are not this one's.
+
+        With ``renews`` it is kept in that one's place only.
+        """
         shown = next((claims.claims[n] for n in _NAMES if claims.claims.get(n)), claims.subject)
         value = {
             "id_token": id_token.reveal(),
@@ -69,6 +89,8 @@ class SignedIn:
         }
 
         def change(entries: Entries) -> None:
+            if renews is not None and not self.still(renews.id_token)(entries):
+                return
             before = entries.get(self._name)
             if before is None or before["subject"] != claims.subject:
                 for name in [n for n in entries if n.startswith((CREDENTIALS, SESSIONS))]:
@@ -92,8 +114,17 @@ class SignedIn:
         found: dict[str, dict[str, Any]] = self._vault.get(self._sessions) or {}
         return {group: Secret(one["session"]) for group, one in found.items() if one["expires_at"] > now}
 
-    def keep_factor_session(self, group: str, session: Secret, expires_at: float) -> None:
+    def keep_factor_session(
+        self,
+        group: str,
+        session: Secret,
+        expires_at: float,
+        *,
+        still: Callable[[Entries], bool] = lambda _: True,
+    ) -> None:
         def change(entries: Entries) -> None:
+            if not still(entries):
+                return
             sessions = entries.setdefault(self._sessions, {})
             sessions[group] = {"session": session.reveal(), "expires_at": expires_at}
 

@@ -127,18 +127,19 @@ class Flow:
         return self._unattended or group in self._kept.factor_sessions(self._now())
 
     def _issue(self, ask: Ask, name: str, *, person: bool) -> AwsCredentials:
-        issued = self._person.do(lambda token: self._granted(token, ask, person=person), person=person)  # 2
+        token, issued = self._person.do(lambda t: self._granted(t, ask, person=person), person=person)  # 2
         creds = credentials_of(issued, self._settings)  # 5
         tell_skew(issued, creds, self._now(), self._ui)
-        self._keep(lambda: cache.save(self._vault, name, creds, now=self._now()))  # 6
+        still = self._kept.still(None if self._settings.token_source else token)
+        self._keep(lambda: cache.save(self._vault, name, creds, now=self._now(), still=still))  # 6
         if issued.factor_session and issued.factor_group and issued.factor_session_expires_in:
             group, session = issued.factor_group, issued.factor_session
             until = self._now() + issued.factor_session_expires_in
             self._keep(lambda: self._kept.keep_groups({ask.role: group}))
-            self._keep(lambda: self._kept.keep_factor_session(group, session, until))
+            self._keep(lambda: self._kept.keep_factor_session(group, session, until, still=still))
         return creds
 
-    def _granted(self, token: Secret, ask: Ask, *, person: bool) -> Issued:
+    def _granted(self, token: Secret, ask: Ask, *, person: bool) -> tuple[Secret, Issued]:
         def request(proof: Proof | None) -> Issued | StepUp:
             return self._client.token(TokenRequest(subject_token=token, ask=ask, proof=proof))
 
@@ -149,7 +150,7 @@ class Flow:
             if session is None:
                 raise
             answer = request(None)  # it has ended, or this role wants a proof of its own
-        return self._proving.proven(token, described(ask), request, answer, person=person)  # 4
+        return token, self._proving.proven(token, described(ask), request, answer, person=person)  # 4
 
     def _factor_session(self, role: str, token: Secret) -> Secret | None:
         sessions = self._kept.factor_sessions(self._now())

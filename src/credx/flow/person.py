@@ -151,7 +151,8 @@ class Person:
         if not _continues(tokens.claims, kept):
             return None
         # a provider that does not rotate sends no new refresh token (RFC 6749 6)
-        self._keep(tokens.id_token, tokens.refresh_token or kept.refresh_token, tokens.claims)
+        refresh_token = tokens.refresh_token or kept.refresh_token
+        self._keep(tokens.id_token, refresh_token, tokens.claims, renews=kept)
         return tokens
 
     def _may_browse(self, person: bool) -> bool:
@@ -179,9 +180,15 @@ class Person:
         self._keep(tokens.id_token, tokens.refresh_token, tokens.claims)
         return tokens
 
-    def _keep(self, id_token: Secret, refresh_token: Secret | None, claims: VerifiedClaims) -> None:
+    def _keep(
+        self,
+        id_token: Secret,
+        refresh_token: Secret | None,
+        claims: VerifiedClaims,
+        renews: Identity | None = None,
+    ) -> None:
         try:
-            self._kept.keep(id_token, refresh_token, claims)
+            self._kept.keep(id_token, refresh_token, claims, renews=renews)
         except NOT_KEPT as exc:  # the sign-in is good even where it cannot be kept
             self._ui.note(f"the sign-in is not kept, because {exc.message}")
 
