@@ -95,6 +95,16 @@ def assume_role_with_web_identity(
     return _credentials(answer, role_arn, region)
 
 
+def names_role(arn: str) -> bool:
+    """Whether it is the ARN of one role, whole."""
+    return _ROLE.fullmatch(arn) is not None
+
+
+def names_region(region: str) -> bool:
+    """Whether it looks as a region does: tools make host names of it."""
+    return _REGION.fullmatch(region) is not None
+
+
 def _check(parameters: Mapping[str, Any], region: str, endpoint: str | None) -> None:
     if endpoint is not None and not permitted_url(endpoint):
         raise ConfigError("the STS endpoint must be https, or http on a loopback host", hint="credx init URL")

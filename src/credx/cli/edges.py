@@ -6,6 +6,7 @@ edges. Nothing is opened before it is used: ``process`` with a cached answer ope
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -19,7 +20,7 @@ from credx.cli import terminal
 from credx.errors import CredxError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from credx.config import Places, Settings
     from credx.credentials.keystore import KeyStore
@@ -41,9 +42,39 @@ def _hid_devices() -> Sequence[Any]:
 
 
 def _open_browser(url: str) -> bool:
+    """Show ``url``; what a browser prints, and how long it runs, is nothing to whoever reads our output.
+
+    Chrome says "Opening in existing browser session." on the stdout that it inherits, which an SDK reads as
+    credentials and a shell evaluates; and one that is started so holds the pipe open until it is closed.
+    """
     import webbrowser
 
-    return webbrowser.open(url)
+    with _lent_output():
+        return webbrowser.open(url)
+
+
+@contextlib.contextmanager
+def _lent_output() -> Iterator[None]:
+    """A child that is started meanwhile inherits stdout and stderr only where they are a terminal."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    ours: dict[int, int] = {}
+    try:
+        for number in (1, 2):
+            with contextlib.suppress(OSError):  # closed by the caller: there is nothing to inherit
+                if not os.isatty(number):
+                    ours[number] = os.dup(number)
+        if ours:
+            null = os.open(os.devnull, os.O_WRONLY)
+            for number in ours:
+                os.dup2(null, number)
+            os.close(null)
+        yield
+    finally:
+        for number, kept in ours.items():
+            os.dup2(kept, number)
+            os.close(kept)
 
 
 def _write_stdout(data: bytes) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from rich import box
 from rich.console import Console
@@ -13,10 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from credx.cli.options import spell
+from credx.errors import UnavailableError
 from credx.ui import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+P = ParamSpec("P")
 
 PIPED_WIDTH: Final = 400  # columns; a pipe has no edge to fold at
 
@@ -25,6 +29,23 @@ def to_json(value: object) -> str:
     return json.dumps(value, indent=2, sort_keys=False, default=str) + "\n"
 
 
+def _understood(table: Callable[P, str]) -> Callable[P, str]:
+    """What the broker lists is looked at here first; another shape is as good as no answer."""
+
+    @functools.wraps(table)
+    def tell(*args: P.args, **kwargs: P.kwargs) -> str:
+        try:
+            return table(*args, **kwargs)
+        except (LookupError, TypeError, ValueError, OverflowError, OSError) as exc:
+            raise UnavailableError(
+                "the broker's answer is not understood",
+                hint="credx --version: the broker may be of another one",
+            ) from exc
+
+    return tell
+
+
+@_understood
 def roles(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
     table = _table("role, scope", "account", "factor", "life", "target", "enforced by")
     for role in found:
@@ -53,6 +74,7 @@ def _enforcement(value: object) -> Text:
     return _cell(text, "yellow" if "narrowing" in text else "green")
 
 
+@_understood
 def factors(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
     table = _table("id", "kind", "name", "added (UTC)", "last used")
     for one in found:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from credx.model import Secret
 
 PROCESS_PROMPT_SECONDS: Final = 50.0  # the Go SDK, so Terraform, kills credential_process at 60 s
+NOTE_LIMIT: Final = 4096  # characters: an address to sign in at is of no use when it is cut
 MAX_LINE: Final = 4096  # bytes of one answer; what a terminal's canonical mode holds
 _FALSE: Final = frozenset({"", "0", "false", "no"})
 
@@ -77,7 +78,7 @@ class Terminal:
         return not self.allowed or forbids_prompts(self._environ)
 
     def note(self, text: str) -> None:
-        line = f"credx: {clean(text)}\n"
+        line = f"credx: {clean(text, NOTE_LIMIT)}\n"
         self._write_note(line)
         if self.mirror_notes and not self._notes_visible():
             device = self._device() if self.interactive else None

@@ -199,8 +199,11 @@ class _Run:
 
 
 def _options(kind: Any, public_key: dict[str, Any]) -> Any:
+    # no extension: credx needs none, and some give a site more than a signature (prf, largeBlob); no timeout:
+    # the ceremony has its own
+    plain = {name: value for name, value in public_key.items() if name not in {"extensions", "timeout"}}
     try:
-        options = kind.from_dict(public_key)
+        options = kind.from_dict(plain)
         readable = isinstance(options.challenge, bytes) and len(options.challenge) >= CHALLENGE_BYTES
     except (ValueError, TypeError, KeyError, AttributeError):
         readable = False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from credx.errors import UnavailableError
 from credx.model import AwsCredentials, Secret
 from credx.protocol import AWS_CREDENTIALS_TYPE, JWT_TYPE
+from credx.strict import json_object
 from credx.ui import clock_apart
 
 if TYPE_CHECKING:
@@ -75,21 +75,32 @@ def tell_skew(issued: Issued, creds: AwsCredentials, now: float, ui: UI) -> None
 
 
 def _from_document(issued: Issued) -> AwsCredentials:
+    from credx.sts import names_region, names_role  # noqa: PLC0415
+
+    # as strict as the other way: SDKs make a host name of the region, and look elsewhere for empty keys
+    if not (names_role(issued.role_arn) and names_region(issued.region)):
+        raise _not_understood()
     try:
-        fields = json.loads(issued.token.reveal())
+        fields = json_object(issued.token.reveal().encode())
         # without a zone it would be read as local time
         expires = datetime.strptime(fields["Expiration"], "%Y-%m-%dT%H:%M:%S%z")
         return AwsCredentials(
-            access_key_id=str(fields["AccessKeyId"]),
-            secret_access_key=Secret(str(fields["SecretAccessKey"])),
-            session_token=Secret(str(fields["SessionToken"])),
+            access_key_id=_text(fields["AccessKeyId"]),
+            secret_access_key=Secret(_text(fields["SecretAccessKey"])),
+            session_token=Secret(_text(fields["SessionToken"])),
             expiration=int(expires.timestamp()),
             account_id=issued.role_arn.split(":")[4],
             region=issued.region,
             role_arn=issued.role_arn,
         )
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise _not_understood() from None  # the cause would carry the document
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value or not (value.isascii() and value.isprintable()):
+        raise ValueError("no credential")
+    return value
 
 
 def _not_understood() -> UnavailableError:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from credx.errors import FactorError, UnavailableError
 from credx.protocol import StepUp
+from credx.ui import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ class Proving:
             if not isinstance(answer, StepUp):
                 return answer
             if answer.retry:
-                self._ui.note(answer.retry)
+                self._ui.note(clean(answer.retry))
             proof = self._prover.prove(
                 answer, approve, lambda session: self._client().begin_proof(token, session), person=person
             )
@@ -82,6 +83,8 @@ class Proving:
             return client.begin_enrolment(token, kind=kind, name=name, invitation=invitation, proof=proof)
 
         begun = self.proven(token, f"add the factor {name!r} ({kind})", begin, begin(None))
+        if (begun.public_key is not None) != (kind == "webauthn"):  # never another kind than was asked for
+            raise UnavailableError("the broker's answer is not understood", hint="update credx")
         if begun.public_key is not None:
             made = self._prover.register(begun.public_key)
             return client.complete_enrolment(token, begun.enrolment, webauthn=made)
