@@ -2,7 +2,8 @@
 
 The floors, from the ground up; a room imports only from floors below it (import-linter holds that)::
 
-    errors  strict  urls  model                    the exception tree; values that carry trust
+    errors  strict  urls                           the exception tree; strict decoding; the rule for addresses
+    model                                          values that carry trust
     ui  config  jose  http  protocol  sts          small shared parts
     identity/  factors/  credentials/  broker_client   siblings of the client: who you are; the second
                                                    factor; keep and hand out; the broker's HTTP API

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jws
 from joserfc.jwk import ECKey, OctKey, RSAKey
+from support.aws import put_role, register_provider
 
 from credx.errors import UnavailableError
 from credx.sandbox.aws.front import AwsFront
@@ -105,8 +106,8 @@ def issuer() -> Issuer:
 @pytest.fixture(scope="module")
 def aws(issuer: Issuer) -> Iterator[AwsFront]:
     with AwsFront(account=ACCOUNT, fetch=issuer.fetch) as front:
-        front.register_provider(ISSUER, [AUDIENCE])
-        front.put_role(ROLE, trust=trust(*ALL), policies={}, max_session=7200)
+        register_provider(front, ISSUER, [AUDIENCE])
+        put_role(front, ROLE, trust=trust(*ALL), policies={}, max_session=7200)
         yield front
 
 

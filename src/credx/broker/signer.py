@@ -1,4 +1,4 @@
-"""The mint key in a file of the broker's own: for a broker on one host. Elsewhere KMS holds it.
+"""The mint key in a file of the broker's own: for a broker on one host.
 
 RSA-2048 is made, up to 4096 is read: 2048 is the one size that STS was seen to accept, its strength (112 bit,
 NIST SP 800-57 part 1 table 2) is good until 2030, a signature is worth something for minutes only, and

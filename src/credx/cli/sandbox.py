@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shlex
 import signal
@@ -43,17 +42,7 @@ def fresh_world(*, log: bool = False) -> Iterator[World]:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="credx-sandbox-"))
             world = stack.enter_context(World(Path(directory)))
         stack.callback(ignore_signals)  # what is being taken down is taken down to the end
-        _touch_without_terminal(world)
         yield world
-
-
-def _touch_without_terminal(world: World) -> None:
-    """The key is software and touches itself, so a script in the sandbox needs no terminal for it."""
-    from credx import config
-
-    for user in world.people:
-        places = config.places(world.environment(user))
-        config.save(places, dataclasses.replace(config.load(places), prompt="touch"))
 
 
 def run_child(command: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KEY_BYTES: Final = 32  # AES-256
-LIMIT_SECONDS: Final = 3.0  # design, "Contracts that hold everywhere"
+LIMIT_SECONDS: Final = 3.0  # for a person who waits; a keyring that is unlocked answers at once
 CHILD: Final = (
     sys.executable,
     "-E",  # PYTHON* variables and the working directory choose no code for the process that holds the key

@@ -65,17 +65,17 @@ class SignIn:
     person: Person
     client_id: str
     scope: str
-    nonce: str | None
+    nonce: str | None = field(repr=False)
     auth_time: int
     alive: bool = True
-    used: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Handle:
     """A code or a refresh token. The last three fields belong to codes."""
 
-    value: str
+    value: str = field(repr=False)
     sign_in: SignIn
     expires_at: float
     redirect_uri: str = ""

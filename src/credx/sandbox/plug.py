@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 KEY_BYTES: Final = 32  # as credentials.keystore
 STEP: Final = 30  # seconds, RFC 6238 4.1
-CODE_LONGEST_WAIT: Final = 90.0  # seconds; design, "Workloads"
+CODE_LONGEST_WAIT: Final = 90.0  # seconds; three steps, as many as may be in use at once
 ROLL_OVER: Final = 5  # seconds: an old code is not begun with so shortly before it ends
 
 

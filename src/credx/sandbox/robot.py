@@ -1,18 +1,19 @@
 """The browser of scripts: opens an authorization URL, clicks on a person, follows to the callback.
 
 It keeps cookies, reads the form that it is shown and submits what a browser would submit; it goes
-nowhere but to loopback. Standard library only: the ``credx`` shim loads it on every start.
+nowhere but to loopback.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import urllib.request
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
 from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import urlencode, urljoin, urlsplit
+
+from credx.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,8 +83,7 @@ def _loopback(url: str) -> str:
         ValueError: anything else.
     """
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme != "http" or not (host == "localhost" or ipaddress.ip_address(host).is_loopback):
+    if parts.scheme != "http" or not is_loopback(parts.hostname or ""):
         raise ValueError("the robot stays on this machine")
     return url
 

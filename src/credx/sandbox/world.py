@@ -162,7 +162,7 @@ class World:
         )
 
     def _furnish(self, user: str, policy: Policy) -> None:
-        """What ``credx init`` and ``credx aws-config write`` leave behind."""
+        """What ``credx init`` leaves behind, and a profile for each role in ``~/.aws/config``."""
         home = self._home(user)
         settings = config.from_broker_document(self.broker_url, self.client().configuration())
         # what a real configuration has no need of: STS is here, and nobody sits at a terminal to be asked

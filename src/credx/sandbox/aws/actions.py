@@ -5,11 +5,12 @@ None means: not mapped. A session is then refused, because a request that nobody
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
+
+from credx.strict import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -204,14 +205,6 @@ def _target(target: Any, region: str, moto: Moto) -> Resource | None:
 def _json(body: bytes) -> dict[str, Any] | None:
     """A JSON object without twins: moto parses the same bytes again and must see the same."""
     try:
-        pairs: Any = json.loads(body.decode("utf-8") or "{}", object_pairs_hook=_no_twins)
-    except (ValueError, RecursionError):
+        return json_object(body or b"{}")
+    except ValueError:
         return None
-    return pairs if isinstance(pairs, dict) else None
-
-
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("duplicate member")
-    return found

@@ -18,7 +18,6 @@ moto keeps state per process and account: two fronts of one account cannot run i
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -40,15 +39,15 @@ from credx.sandbox.aws.signature import claimed_scope, verify
 from credx.sandbox.aws.ssm import session_manager
 from credx.sandbox.aws.sts import assume_role_with_web_identity, get_caller_identity
 from credx.sandbox.aws.wire import Request, Response, Server
+from credx.sandbox.scenario import ACCOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from credx.sandbox.aws.sessions import Key
     from credx.sandbox.aws.signature import Scope
 
-ACCOUNT: Final = "111122223333"
-FETCH_SECONDS: Final = 5.0  # [REPOST]: how long STS waits for an issuer
+FETCH_SECONDS: Final = 5.0  # about how long STS is said to wait for an issuer; AWS does not tell
 
 _log = logging.getLogger("credx.sandbox.aws")
 
@@ -132,33 +131,6 @@ class AwsFront:
             aws_secret_access_key=admin.secret.reveal(),
             config=Config(proxies={}, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
         )
-
-    def register_provider(self, issuer: str, client_ids: Sequence[str]) -> str:
-        """Trust an OIDC issuer in this account; returns the provider's ARN."""
-        answer = self.admin_client("iam").create_open_id_connect_provider(
-            Url=issuer, ClientIDList=list(client_ids), ThumbprintList=["0" * 40]
-        )
-        return str(answer["OpenIDConnectProviderArn"])
-
-    def put_role(
-        self,
-        arn: str,
-        *,
-        trust: Mapping[str, Any],
-        policies: Mapping[str, Mapping[str, Any]],
-        max_session: int = 3600,
-    ) -> None:
-        """Create a role with a trust policy and inline policies by name; ``max_session`` in seconds."""
-        iam = self.admin_client("iam")
-        path, _, name = arn.partition(":role/")[2].rpartition("/")
-        iam.create_role(
-            RoleName=name,
-            Path=f"/{path}/" if path else "/",
-            AssumeRolePolicyDocument=json.dumps(trust),
-            MaxSessionDuration=max_session,
-        )
-        for policy, document in policies.items():
-            iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
 
     def handle(self, request: Request) -> Response:
         """Answer one request; nothing escapes as an exception."""

@@ -6,13 +6,13 @@ and ``NotResource`` are understood; ``NotPrincipal`` is refused.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from credx.sandbox.aws.conditions import Condition, known_operator, match_arn, split_arn
 from credx.sandbox.aws.context import UNKNOWN, Context, Truth, all_of, any_of, negate
+from credx.strict import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,10 +88,10 @@ def parse_policy(text: str, kind: Kind) -> Policy:
             evaluator does not know is refused here; elsewhere such a statement is kept and never helps.
     """
     try:
-        document = json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as exc:
+        document = json_object(text.encode())
+    except ValueError as exc:
         raise PolicyError("syntax errors in policy") from exc
-    if not isinstance(document, dict) or not set(document) <= {"Version", "Id", "Statement"}:
+    if not set(document) <= {"Version", "Id", "Statement"}:
         raise PolicyError("a policy has Version, Id and Statement, nothing else")
     version = document.get("Version", VERSIONS[1])
     if version not in VERSIONS:
@@ -181,14 +181,3 @@ def _values(raw: Any) -> tuple[str, ...]:
     if not values or not all(isinstance(v, str | bool | int) for v in values):
         raise PolicyError("a condition needs values")
     return tuple(str(v).lower() if isinstance(v, bool) else str(v) for v in values)
-
-
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise PolicyError("duplicate member")
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise PolicyError(name)

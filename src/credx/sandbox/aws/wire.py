@@ -24,7 +24,7 @@ class Request:
     method: str
     path: str
     query: str
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes = field(repr=False)
     client: str = "127.0.0.1"
 
@@ -61,7 +61,7 @@ class Request:
 class Response:
     status: int
     headers: tuple[tuple[str, str], ...]
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 class Server:

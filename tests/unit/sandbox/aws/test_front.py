@@ -11,6 +11,7 @@ import pytest
 import urllib3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from support.aws import put_role
 
 from credx.errors import UnavailableError
 from credx.http import Http
@@ -63,7 +64,7 @@ def aws(clock: Clock) -> Iterator[AwsFront]:
         for bucket in ("logs", "data"):
             s3.create_bucket(Bucket=bucket)
             s3.put_object(Bucket=bucket, Key="a b+c/é.txt", Body=b"hello")
-        front.put_role(ROLE, trust={"Version": "2012-10-17", "Statement": []}, policies={"main": POLICY})
+        put_role(front, ROLE, trust={"Version": "2012-10-17", "Statement": []}, policies={"main": POLICY})
         yield front
 
 
@@ -278,7 +279,7 @@ def test_a_session_ends_with_its_role(aws: AwsFront, issue: Callable[..., Key]) 
     iam.delete_role_policy(RoleName="prod", PolicyName="main")
     iam.delete_role(RoleName="prod")
     assert refusal(client(aws, "s3", old).list_buckets)[0] == "InvalidAccessKeyId"
-    aws.put_role(ROLE, trust={"Version": "2012-10-17", "Statement": []}, policies={"main": POLICY})
+    put_role(aws, ROLE, trust={"Version": "2012-10-17", "Statement": []}, policies={"main": POLICY})
     assert refusal(client(aws, "s3", old).list_buckets)[0] == "InvalidAccessKeyId"
     assert client(aws, "s3", issue()).list_buckets()
 
