@@ -35,6 +35,7 @@ from credx.protocol import (
     Proof,
     StepUp,
     TokenRequest,
+    not_understood,
     parse_json,
     proof_to_json,
 )
@@ -172,7 +173,7 @@ class BrokerClient:
             raise FactorError("there is no such factor", hint="credx factor list")
         if response.status != 204:
             self._body(response)
-            raise _not_understood()
+            raise not_understood()
         return None
 
     def end_factor_sessions(self, id_token: Secret) -> int:
@@ -211,7 +212,7 @@ class BrokerClient:
         body = _parse(response)
         if response.status in (200, 201):
             if body is None:
-                raise _not_understood()
+                raise not_understood()
             return body
         raise self._error(response, body or {})
 
@@ -243,23 +244,17 @@ def _parse(response: Response) -> dict[str, Any] | None:
         return None
 
 
-def _not_understood() -> UnavailableError:
-    return UnavailableError(
-        "the broker's answer is not understood", hint="credx --version: the broker may be of another one"
-    )
-
-
 def _understood(parse: Callable[[], T]) -> T:
     try:
         return parse()
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise _not_understood() from exc
+        raise not_understood() from exc
 
 
 def _table(body: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = body.get(key)
     if not isinstance(value, dict):
-        raise _not_understood()
+        raise not_understood()
     return value
 
 
@@ -268,7 +263,7 @@ def _named(body: Mapping[str, Any], key: str, name: str) -> list[dict[str, Any]]
     if not isinstance(value, list) or not all(
         isinstance(v, dict) and isinstance(v.get(name), str) for v in value
     ):
-        raise _not_understood()
+        raise not_understood()
     return value
 
 
@@ -278,4 +273,4 @@ def _enrolment(body: Mapping[str, Any]) -> Enrolment:
             return Enrolment(enrolment=Secret(handle), public_key=options)
         case {"enrolment": str(handle), "secret": str(secret), "uri": str(uri)}:
             return Enrolment(enrolment=Secret(handle), secret=Secret(secret), uri=Secret(uri))
-    raise _not_understood()
+    raise not_understood()

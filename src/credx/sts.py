@@ -1,8 +1,7 @@
 """The exchange: a web-identity token for credentials at AWS STS. Client and broker make the same call.
 
 The call is unsigned, so no credential of this machine is looked for, and what is asked is only what the
-arguments say: endpoint variables, profiles and the shared files of the AWS CLI have no say (design,
-contracts).
+arguments say: endpoint variables, profiles and the shared files of the AWS CLI have no say.
 """
 
 from __future__ import annotations

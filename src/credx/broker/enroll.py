@@ -108,8 +108,7 @@ class Enrolment:
                 _check_new(visit, kind, name)
                 visit.about["factor_kind"] = kind
                 factors = load_factors(self._store, visit.user_key, now=visit.now)
-                if len(factors) >= MAX_FACTORS:
-                    raise Refusal("access_denied", f"you have {MAX_FACTORS} factors: remove one first")
+                _refuse_one_too_many(factors)
                 allowed = self._allowed(visit, _enrol_demand(kind, name), factors, invited, proof)
                 if isinstance(allowed, StepUp):
                     return allowed
@@ -237,8 +236,7 @@ class Enrolment:
     def _still_allowed(self, visit: Visit, pending: Pending) -> list[Write]:
         """The writes under which what allowed the enrolment still does."""
         factors = load_factors(self._store, visit.user_key, now=visit.now)
-        if len(factors) >= MAX_FACTORS:
-            raise Refusal("access_denied", f"you have {MAX_FACTORS} factors: remove one first")
+        _refuse_one_too_many(factors)
         match pending.via:
             case "invitation":
                 return [invitation.used_up(self._store, visit.person, pending.by, now=visit.now)]
@@ -300,6 +298,11 @@ def _check_new(visit: Visit, kind: str, name: str) -> None:
         raise Refusal("invalid_request", "this kind of factor cannot be enrolled")
     if not 1 <= len(name) <= MAX_NAME or name != name.strip() or clean(name) != name:
         raise Refusal("invalid_request", f"the name must be 1 to {MAX_NAME} printable characters")
+
+
+def _refuse_one_too_many(factors: Sequence[Factor]) -> None:
+    if len(factors) >= MAX_FACTORS:
+        raise Refusal("access_denied", f"you have {MAX_FACTORS} factors: remove one first")
 
 
 def _pending_key(user_key: str, handle: Secret) -> Key:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from credx.cli.options import spell
-from credx.errors import UnavailableError
+from credx.protocol import not_understood
 from credx.ui import clean
 
 if TYPE_CHECKING:
@@ -37,10 +37,7 @@ def _understood(table: Callable[P, str]) -> Callable[P, str]:
         try:
             return table(*args, **kwargs)
         except (LookupError, TypeError, ValueError, OverflowError, OSError) as exc:
-            raise UnavailableError(
-                "the broker's answer is not understood",
-                hint="credx --version: the broker may be of another one",
-            ) from exc
+            raise not_understood() from exc
 
     return tell
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from credx.errors import UnavailableError
 from credx.model import AwsCredentials, Secret
-from credx.protocol import AWS_CREDENTIALS_TYPE, JWT_TYPE
+from credx.protocol import AWS_CREDENTIALS_TYPE, JWT_TYPE, not_understood
 from credx.strict import json_object
 from credx.ui import clock_apart
 
@@ -61,7 +60,7 @@ def credentials_of(issued: Issued, settings: Settings) -> AwsCredentials:
         )
     if issued.issued_token_type == AWS_CREDENTIALS_TYPE:
         return _from_document(issued)
-    raise _not_understood()
+    raise not_understood()
 
 
 def tell_skew(issued: Issued, creds: AwsCredentials, now: float, ui: UI) -> None:
@@ -79,7 +78,7 @@ def _from_document(issued: Issued) -> AwsCredentials:
 
     # as strict as the other way: SDKs make a host name of the region, and look elsewhere for empty keys
     if not (names_role(issued.role_arn) and names_region(issued.region)):
-        raise _not_understood()
+        raise not_understood()
     try:
         fields = json_object(issued.token.reveal().encode())
         # without a zone it would be read as local time
@@ -94,16 +93,10 @@ def _from_document(issued: Issued) -> AwsCredentials:
             role_arn=issued.role_arn,
         )
     except (ValueError, KeyError, TypeError, OverflowError):
-        raise _not_understood() from None  # the cause would carry the document
+        raise not_understood() from None  # the cause would carry the document
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value or not (value.isascii() and value.isprintable()):
         raise ValueError("no credential")
     return value
-
-
-def _not_understood() -> UnavailableError:
-    return UnavailableError(
-        "the broker's answer is not understood", hint="credx --version: the broker may be of another one"
-    )

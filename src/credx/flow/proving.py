@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from credx.errors import FactorError, UnavailableError
-from credx.protocol import StepUp
+from credx.errors import FactorError
+from credx.protocol import StepUp, not_understood
 from credx.ui import clean
 
 if TYPE_CHECKING:
@@ -84,12 +84,12 @@ class Proving:
 
         begun = self.proven(token, f"add the factor {name!r} ({kind})", begin, begin(None))
         if (begun.public_key is not None) != (kind == "webauthn"):  # never another kind than was asked for
-            raise UnavailableError("the broker's answer is not understood", hint="update credx")
+            raise not_understood()
         if begun.public_key is not None:
             made = self._prover.register(begun.public_key)
             return client.complete_enrolment(token, begun.enrolment, webauthn=made)
         if begun.uri is None or begun.secret is None:
-            raise UnavailableError("the broker's answer is not understood", hint="update credx")
+            raise not_understood()
         show(begun.uri, begun.secret)
         for left in reversed(range(PROOF_TRIES)):
             code = self._prover.first_code(f"first code of {name!r}")

@@ -7,10 +7,9 @@ field exists once. Nothing here does I/O or decides anything.
 from credx.protocol.answer import (
     Issued,
     StepUp,
+    not_understood,
 )
-from credx.protocol.body import (
-    parse_json,
-)
+from credx.protocol.body import parse_json
 from credx.protocol.names import (
     AWS_CREDENTIALS_TYPE,
     AWS_REFUSED,
@@ -35,13 +34,11 @@ from credx.protocol.names import (
     MAX_RESOURCES,
     MAX_SCOPES,
     NAME,
-    OPERATION,
     OTP,
     ROLES_PATH,
     TOKEN_PATH,
 )
 from credx.protocol.request import (
-    PROOF_FIELDS,
     Ask,
     FactorSessionProof,
     Proof,
@@ -76,9 +73,7 @@ __all__ = [
     "MAX_RESOURCES",
     "MAX_SCOPES",
     "NAME",
-    "OPERATION",
     "OTP",
-    "PROOF_FIELDS",
     "ROLES_PATH",
     "TOKEN_PATH",
     "Ask",
@@ -89,6 +84,7 @@ __all__ = [
     "TokenRequest",
     "TotpProof",
     "WebAuthnProof",
+    "not_understood",
     "parse_json",
     "proof_from_json",
     "proof_to_json",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from credx.errors import UnavailableError
 from credx.model import Secret
 
 if TYPE_CHECKING:
@@ -117,6 +118,13 @@ class Issued:
             factor_session_expires_in=None if session is None else _number(body, "factor_session_expires_in"),
             factor_group=None if session is None else _text(body, "factor_group"),
         )
+
+
+def not_understood() -> UnavailableError:
+    """The error for an answer of another shape than this credx knows: it is as good as none."""
+    return UnavailableError(
+        "the broker's answer is not understood", hint="credx --version: the broker may be of another one"
+    )
 
 
 def _text(body: Mapping[str, Any], key: str) -> str:
