@@ -58,6 +58,7 @@ class Places:
     state_dir: Path
 
 
+_NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 _ROLE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # as credx.protocol.NAME
 _REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}")
 TOKEN_SOURCE = re.compile(r"file:.+|env:[A-Za-z_][A-Za-z0-9_]*|stdin")
@@ -193,8 +194,11 @@ def _settings(values: Mapping[str, Any], source: str, hint: str = HINT) -> Setti
 
 
 def _read(path: Path) -> str:
-    with path.open("rb") as file:
+    # O_NONBLOCK: a FIFO in the file's place must not hang us before fstat refuses it
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCK)) as file:
         status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{path}: is not a regular file", hint=REPAIR)
         if sys.platform != "win32" and (
             status.st_uid not in (0, os.getuid()) or stat.S_IMODE(status.st_mode) & 0o022
         ):

@@ -13,8 +13,8 @@ import pytest
 
 from credx.cli import tables
 from credx.cli.terminal import Terminal
-from credx.config import Settings
-from credx.errors import UnavailableError
+from credx.config import Settings, load, places
+from credx.errors import ConfigError, UnavailableError
 from credx.factors.fido2 import _options
 from credx.flow.answers import credentials_of
 from credx.flow.proving import Proving
@@ -212,3 +212,38 @@ def test_the_address_to_sign_in_at_is_told_whole() -> None:
     url = pkce.authorization_url(provider, attempt, client_id="c" * 72, scopes=["profile", "email"])
     terminal.note(f"open this address: {url}")
     assert told == [f"credx: open this address: {url}\n"]
+
+
+# -- what the environment and the file system may choose
+
+KEYRING = """
+import sys
+from keyring.backend import KeyringBackend
+from credx.credentials import keyring_child
+class Backend(KeyringBackend):
+    priority = 5
+    keychain = "the user's own"
+    def get_password(self, service, username): return self.keychain
+    def set_password(self, service, username, password): pass
+    def delete_password(self, service, username): pass
+keyring_child.main(sys.stdin.buffer, sys.stdout.buffer, [("__main__", "Backend")])
+"""
+
+
+def test_a_variable_does_not_choose_the_keychain() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KEYRING],
+        env=os.environ | {"KEYRING_PROPERTY_KEYCHAIN": "/elsewhere"},
+        input=b'{"do": "load"}',
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert json.loads(done.stdout) == {"key": "the user's own"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes")
+def test_a_pipe_in_the_place_of_the_settings_holds_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.toml", 0o600)
+    with pytest.raises(ConfigError, match="regular file"):
+        load(places({"CREDX_HOME": str(tmp_path)}))

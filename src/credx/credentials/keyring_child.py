@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -27,6 +28,7 @@ ALLOWED: Final = (
     ("keyring.backends.SecretService", "Keyring"),
     ("keyring.backends.kwallet", "DBusKeyring"),
 )
+SETTERS: Final = "KEYRING_PROPERTY_"  # variables that set attributes of a backend: which keychain, which file
 MAX_REQUEST: Final = 1024  # bytes
 
 
@@ -62,6 +64,8 @@ def answer(request: dict[str, Any], backend: KeyringBackend) -> dict[str, str]:
 
 
 def main(stdin: BinaryIO, stdout: BinaryIO, allowed: Sequence[tuple[str, str]] = ALLOWED) -> None:
+    for name in [name for name in os.environ if name.upper().startswith(SETTERS)]:
+        del os.environ[name]
     try:
         request = json.loads(stdin.read(MAX_REQUEST))
         backend = choose(allowed)
