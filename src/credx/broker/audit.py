@@ -55,7 +55,7 @@ def new_writer_id(now: float, rng: Rng) -> str:
 
 class Audit:
     """Args:
-    signer: the mint key; signs every record (0.2 ms with a local key, some 10 ms with KMS).
+    signer: the mint key; signs every record (0.2 ms with a local key).
     copy: receives every record once it is durable (stdout, a file). Its failure is logged, no more.
     """
 

@@ -17,7 +17,7 @@ from credx.broker import invitation, totp
 from credx.broker.auth_session import Demand
 from credx.broker.handles import handle_hash, new_handle
 from credx.broker.person import accepts_idp_mfa
-from credx.broker.second_factor import WrongProofError, guards, seal_context
+from credx.broker.second_factor import WrongProofError, guards
 from credx.broker.stores import Check, Delete, Key, Put
 from credx.broker.users import (
     FACTOR_ID_BYTES,
@@ -31,7 +31,6 @@ from credx.broker.users import (
 )
 from credx.broker.webauthn import CHALLENGE_BYTES, RelyingParty, credential_hash
 from credx.errors import Refusal
-from credx.model import Secret
 from credx.protocol import StepUp
 from credx.ui import clean
 
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from credx.broker.seal import Sealer
     from credx.broker.second_factor import SecondFactor
     from credx.broker.stores import Store, Write
+    from credx.model import Secret
     from credx.protocol import Proof
 
 LIFE: Final = 300  # seconds from begin to complete
@@ -201,9 +201,7 @@ class Enrolment:
             issuer = visit.policy.broker.rp_name
             answer["secret"] = secret.reveal()
             answer["uri"] = totp.uri(secret, account=visit.person.user, issuer=issuer).reveal()
-            sealed = self._sealer.seal(
-                secret.reveal().encode("ascii"), seal_context(visit.user_key, factor_id)
-            )
+            sealed = totp.sealed(secret, self._sealer, user_key=visit.user_key, factor_id=factor_id)
         else:
             challenge = self._rng(CHALLENGE_BYTES)
             answer["public_key"] = RelyingParty(visit.policy.broker).creation_options(
@@ -254,8 +252,9 @@ class Enrolment:
 
     def _confirmed(self, visit: Visit, pending: Pending, otp: Secret) -> dict[str, Any]:
         """One code shows that the app has the secret; its step is used."""
-        context = seal_context(visit.user_key, pending.factor_id)
-        secret = Secret(self._sealer.open_(pending.sealed, context).decode("ascii"))
+        secret = totp.opened(
+            pending.sealed, self._sealer, user_key=visit.user_key, factor_id=pending.factor_id
+        )
         step = totp.matched_step(secret, otp, now=visit.now)
         if step is None:
             raise Refusal("insufficient_authorization", "the code is not right", "confirming code wrong")

@@ -15,7 +15,6 @@ from credx.broker.stores import Check, Delete
 from credx.broker.users import factor_key, load_factor, load_factors
 from credx.broker.webauthn import Assertion, RelyingParty
 from credx.errors import Refusal
-from credx.model import Secret
 from credx.protocol import FactorSessionProof, StepUp, TotpProof, WebAuthnProof
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from credx.broker.seal import Sealer
     from credx.broker.stores import Store, Write
     from credx.broker.users import Factor
+    from credx.model import Secret
     from credx.protocol import Proof
 
 
@@ -56,11 +56,6 @@ class Proven:
 
 
 WORKLOAD_PROOF: Final = Proven(kind="workload")
-
-
-def seal_context(user_key: str, factor_id: str) -> str:
-    """What binds a sealed TOTP secret to one factor of one person."""
-    return f"totp/{user_key}/{factor_id}"
 
 
 def guards(kind: str) -> tuple[str, ...]:
@@ -219,8 +214,9 @@ class SecondFactor:
             raise Refusal("insufficient_authorization", "codes are not accepted here")
         totp.count_attempt(self._store, visit.user_key, now=visit.now)
         for factor in factors:
-            sealed, context = factor.material["sealed"], seal_context(visit.user_key, factor.id)
-            secret = Secret(self._sealer.open_(sealed, context).decode("ascii"))
+            secret = totp.opened(
+                factor.material["sealed"], self._sealer, user_key=visit.user_key, factor_id=factor.id
+            )
             step = totp.matched_step(secret, proof.otp, now=visit.now)
             if step is None:
                 continue

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from credx.broker.audit import Audit
     from credx.broker.handles import Rng
+    from credx.broker.seal import Sealer
     from credx.broker.stores import Store
 
 SECRET_BYTES: Final = 20  # RFC 4226 4, R6: 160 bits
@@ -37,6 +38,20 @@ TRIES: Final = 20  # of one count against others; at most FREE_FAILURES of them 
 def new_secret(rng: Rng) -> Secret:
     """Base32, as authenticator apps take it."""
     return Secret(base64.b32encode(rng(SECRET_BYTES)).decode("ascii"))
+
+
+def sealed(secret: Secret, sealer: Sealer, *, user_key: str, factor_id: str) -> str:
+    """The secret as the store keeps it: it opens for this factor of this person alone."""
+    return sealer.seal(secret.reveal().encode("ascii"), _context(user_key, factor_id))
+
+
+def opened(text: str, sealer: Sealer, *, user_key: str, factor_id: str) -> Secret:
+    """The secret behind ``sealed``. Raises ``SealError``."""
+    return Secret(sealer.open_(text, _context(user_key, factor_id)).decode("ascii"))
+
+
+def _context(user_key: str, factor_id: str) -> str:
+    return f"totp/{user_key}/{factor_id}"
 
 
 def uri(secret: Secret, *, account: str, issuer: str) -> Secret:
