@@ -1,4 +1,4 @@
-"""The routes, whatever carries them (WSGI, or a test by hand): a ``Request`` in, a ``Response`` out, never an exception.
+"""The routes, whatever carries them (here WSGI): a ``Request`` in, a ``Response`` out, never an exception.
 
 Default deny: what is not in ``ROUTES`` does not exist. Every route but the public ones takes the ID token as a
 bearer token (RFC 6750 2.1), ``/token`` as RFC 8693 puts it. Nothing here decides anything.
