@@ -54,6 +54,9 @@ class UI(Protocol):
     @property
     def interactive(self) -> bool: ...
 
+    def patience(self, limit: float) -> float:
+        """Seconds that a ceremony may take now: ``limit``, or less where the caller of credx is impatient."""
+
     def note(self, text: str) -> None:
         """One line on stderr, prefixed ``credx:``."""
 

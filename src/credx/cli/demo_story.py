@@ -240,6 +240,9 @@ def _replay_a_proof(stage: Stage, token: Secret) -> None:
 class _Silent:
     interactive = True
 
+    def patience(self, limit: float) -> float:
+        return limit
+
     def note(self, text: str) -> None: ...
 
     def prompt(self, text: str) -> str:

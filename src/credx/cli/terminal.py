@@ -47,7 +47,7 @@ class Terminal:
     Args:
         allowed: False after ``--no-input``.
         mirror_notes: notes go to the terminal too where stderr is not one (``process``).
-        prompt_seconds: how long a prompt waits; None waits for ever.
+        prompt_seconds: after its start, until when everything that waits for a person has ended; None: whenever.
         open_device: gives the controlling terminal or None; asked once, when first needed.
     """
 
@@ -62,6 +62,7 @@ class Terminal:
         self.allowed = True
         self.mirror_notes = False
         self.prompt_seconds: float | None = None
+        self._started = time.monotonic()
         self._environ = environ
         self._open_device = open_device
         self._write_note = write_note
@@ -76,6 +77,11 @@ class Terminal:
     def forbidden(self) -> bool:
         """Somebody said that nothing may be asked, whether or not there is a terminal."""
         return not self.allowed or forbids_prompts(self._environ)
+
+    def patience(self, limit: float) -> float:
+        if self.prompt_seconds is None:
+            return limit
+        return max(0.0, min(limit, self._started + self.prompt_seconds - time.monotonic()))
 
     def note(self, text: str) -> None:
         line = f"credx: {clean(text, NOTE_LIMIT)}\n"
@@ -122,9 +128,10 @@ class Terminal:
             raise CredxError(
                 f"there is no terminal to ask on: {clean(text)}", hint="run this command in a terminal"
             )
+        seconds = None if self.prompt_seconds is None else self.patience(self.prompt_seconds)
         question = f"credx: {clean(text).rstrip(': ')}: "
         try:
-            return device.ask(question, echo=echo, seconds=self.prompt_seconds)
+            return device.ask(question, echo=echo, seconds=seconds)
         except EOFError as exc:
             raise KeyboardInterrupt from exc  # Ctrl-D at a question means: leave it
         except TimeoutError as exc:

@@ -107,6 +107,7 @@ class Prover:
             devices=lambda: keys,
             ui=self._ui,
             approve=approve,
+            seconds=self._ui.patience(fido2.CEREMONY_SECONDS),
         )
         return WebAuthnProof(auth_session=step.auth_session, assertion=assertion)
 

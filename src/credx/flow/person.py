@@ -176,6 +176,7 @@ class Person:
             open_browser=self._open_browser,
             now=self._now,
             rng=self._rng,
+            deadline=self._ui.patience(code_flow.DEADLINE),
         )
         self._keep(tokens.id_token, tokens.refresh_token, tokens.claims)
         return tokens

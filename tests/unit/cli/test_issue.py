@@ -136,7 +136,9 @@ def test_process_prompts_end_before_an_sdk_gives_up(bench: Bench) -> None:
 
     bench.flow.credentials = ask  # type: ignore[method-assign, assignment]
     bench.run("process", "dev")
-    assert device.waited == [50.0]
+    (waited,) = device.waited
+    assert waited is not None
+    assert 40 < waited <= 50
     assert "credx: touch your key" in device.shown
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from credx.cli.terminal import PosixDevice, Terminal, forbids_prompts
+from credx.cli.terminal import PROCESS_PROMPT_SECONDS, PosixDevice, Terminal, forbids_prompts
 from credx.errors import CredxError, FactorError
 from credx.model import Secret
 
@@ -131,3 +131,18 @@ def test_no_input_wins_over_a_terminal() -> None:
     at = Pty()
     at.terminal.allowed = False
     assert not at.terminal.interactive
+
+
+def test_everything_that_waits_for_a_person_shares_the_time_of_an_impatient_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    ui = Terminal(environ={}, open_device=lambda: None, write_note=lambda _: None, notes_visible=lambda: True)
+    assert ui.patience(180.0) == 180.0
+    ui.prompt_seconds = PROCESS_PROMPT_SECONDS
+    assert ui.patience(180.0) == 50.0
+    clock[0] += 45
+    assert ui.patience(50.0) == 5.0
+    clock[0] += 45
+    assert ui.patience(50.0) == 0.0

@@ -12,6 +12,9 @@ class FakeUI:
         self.asked: list[str] = []
         self.answers: list[str] = []
 
+    def patience(self, limit: float) -> float:
+        return limit
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 

@@ -35,6 +35,9 @@ class FakeUI:
         self.asked: list[str] = []
         self.answers: list[str] = []
 
+    def patience(self, limit: float) -> float:
+        return limit
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 
@@ -201,7 +204,7 @@ class FakeIdp:
         )
 
     def sign_in(self, provider: Any, *, open_browser: Callable[[str], bool], **rest: Any) -> Any:
-        assert set(rest) == {"client_id", "scopes", "http", "keys", "ui", "now", "rng"}
+        assert set(rest) == {"client_id", "scopes", "http", "keys", "ui", "now", "rng", "deadline"}
         open_browser("https://idp.example.com/authorize")
         return self.tokens("browser")
 
@@ -275,6 +278,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     found = World(monkeypatch)
     code_flow, discovery = ModuleType("code_flow"), ModuleType("discovery")
+    code_flow.DEADLINE = 180.0  # type: ignore[attr-defined]
     code_flow.sign_in = found.idp.sign_in  # type: ignore[attr-defined]
     code_flow.refresh = found.idp.refresh  # type: ignore[attr-defined]
     code_flow.revoke = found.idp.revoke  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import credx.identity
 from credx.credentials.keystore import KeyStoreUnavailable
 from credx.credentials.store import Vault
 from credx.errors import (
@@ -579,3 +580,19 @@ def test_a_factor_is_removed_with_a_proof(world: Any) -> None:
 def test_listings(world: Any) -> None:
     assert [role["name"] for role in world.flow().roles()] == ["dev", "prod"]
     assert world.flow().factors()[0]["name"] == "phone"
+
+
+def test_an_impatient_caller_shortens_the_wait_for_the_browser(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    sign_in = world.idp.sign_in
+
+    def waiting(provider: Any, **rest: Any) -> Any:
+        waits.append(rest["deadline"])
+        return sign_in(provider, **rest)
+
+    monkeypatch.setattr(credx.identity.code_flow, "sign_in", waiting)
+    world.ui.patience = lambda limit: min(limit, 7.0)
+    world.flow().sign_in()
+    assert waits == [7.0]
