@@ -185,6 +185,7 @@ def _transport(url: str, ca_file: str | None) -> Any:
 
     botocore alone knows only the CAs it ships, so that a company's own CA would need a setting.
     """
+    import socket  # noqa: PLC0415
     import ssl  # noqa: PLC0415
 
     from botocore.httpsession import URLLib3Session  # noqa: PLC0415
@@ -205,7 +206,9 @@ def _transport(url: str, ca_file: str | None) -> Any:
 
     proxies = {} if is_loopback(urlsplit(url).hostname or "") else get_environ_proxies(url)
     timeout: Any = (CONNECT_TIMEOUT, READ_TIMEOUT)  # the stubs know single numbers alone
-    return Transport(timeout=timeout, proxies=proxies)
+    # as botocore does for itself: with Nagle's algorithm each request waits 40 ms for a delayed acknowledgement
+    nodelay: Any = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    return Transport(timeout=timeout, proxies=proxies, socket_options=nodelay)
 
 
 def _refused(response: Mapping[str, Any], token: Secret) -> CredxError:

@@ -390,3 +390,8 @@ def test_a_loopback_endpoint_is_never_asked_through_a_proxy(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert call(aws.url).account_id == "111122223333"
+
+
+def test_small_requests_are_not_held_back() -> None:
+    transport = sts._client("eu-central-1", None, None)._endpoint.http_session
+    assert (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1) in transport._socket_options
