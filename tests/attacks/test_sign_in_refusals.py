@@ -46,6 +46,9 @@ class Notes:
     interactive: bool = False
     lines: list[str] = field(default_factory=list)
 
+    def patience(self, limit: float) -> float:
+        return limit
+
     def note(self, text: str) -> None:
         self.lines.append(text)
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 class Silent:
     interactive = False
 
+    def patience(self, limit: float) -> float:
+        return limit
+
     def note(self, text: str) -> None:
         pass
 
