@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pytest
+from support.ui import FakeUI
 
 from credx.config import Settings
 from credx.credentials.store import NoVault
@@ -39,24 +40,6 @@ class Clock:
 
     def __call__(self) -> float:
         return time.time() + self.offset
-
-
-@dataclass
-class Notes:
-    interactive: bool = False
-    lines: list[str] = field(default_factory=list)
-
-    def patience(self, limit: float) -> float:
-        return limit
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-    def prompt(self, text: str) -> str:
-        raise AssertionError
-
-    def prompt_secret(self, text: str) -> Secret:
-        raise AssertionError
 
 
 class Wire(Http):
@@ -178,7 +161,7 @@ def sign_in(
     browser: Callable[[str], bool] = alice,
     *,
     now: Callable[[], float] = time.time,
-    ui: Notes | None = None,
+    ui: FakeUI | None = None,
 ) -> code_flow.TokenSet:
     return code_flow.sign_in(
         provider,
@@ -186,7 +169,7 @@ def sign_in(
         scopes=("openid", "profile", "offline_access"),
         http=wire,
         keys=RemoteKeys(Http(environ={}).fetch),
-        ui=ui or Notes(),
+        ui=ui or FakeUI(interactive=False),
         open_browser=browser,
         now=now,
         rng=os.urandom,
@@ -288,7 +271,7 @@ class Laptop:
         settings = Settings(broker="https://credx.example.com", issuer=self.issuer, client_id="credx-cli")
         return Flow(
             settings=replace(settings, id_scopes=("openid", "offline_access")),
-            vault=self.vault, http=self.wire, ui=Notes(), devices=list, open_browser=browser,
+            vault=self.vault, http=self.wire, ui=FakeUI(interactive=False), devices=list, open_browser=browser,
             now=self.now, rng=os.urandom, environ={}, stdin=None,
         )  # fmt: skip
 
@@ -500,7 +483,7 @@ def test_nothing_secret_is_logged_printed_or_shown(
     idp: Idp, wire: Wire, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    provider, ui = provider_of(idp), Notes()
+    provider, ui = provider_of(idp), FakeUI(interactive=False)
     opened: list[str] = []
 
     def browser(url: str) -> bool:
@@ -516,7 +499,7 @@ def test_nothing_secret_is_logged_printed_or_shown(
     with pytest.raises(SignInError) as second:
         refresh(provider, renewed.refresh_token or Secret(""), wire)
     errors: list[SignInError] = [first.value, second.value]
-    shown = "".join([caplog.text, *capfd.readouterr(), *ui.lines, repr(errors)])
+    shown = "".join([caplog.text, *capfd.readouterr(), *ui.notes, repr(errors)])
     shown += "".join(f"{error.message} {error.hint} {error.args}" for error in errors)
     secrets = {
         *(form[name] for _, form in wire.posted for name in form if name in ("code", "code_verifier")),

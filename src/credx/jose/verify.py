@@ -65,8 +65,7 @@ def verify_id_token(
 
     Args:
         token: compact JWS.
-        issuers: by issuer identifier.
-        keys: where their keys come from.
+        issuers: by issuer identifier. keys: where their keys come from.
         now: seconds since 1970.
         max_age: seconds since ``iat`` for which the token is good; None for as long as ``exp`` says.
         nonce: what ``nonce`` must be; None when none was sent.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import pytest
+from support.ui import FakeUI
 
 import credx.identity
 import credx.sts
@@ -26,27 +27,6 @@ if TYPE_CHECKING:
 
 NOW = 1_800_000_000
 ROLE_ARN = "arn:aws:iam::111122223333:role/dev"
-
-
-class FakeUI:
-    def __init__(self) -> None:
-        self.interactive = True
-        self.notes: list[str] = []
-        self.asked: list[str] = []
-        self.answers: list[str] = []
-
-    def patience(self, limit: float) -> float:
-        return limit
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def prompt(self, text: str) -> str:
-        self.asked.append(text)
-        return self.answers.pop(0)
-
-    def prompt_secret(self, text: str) -> Secret:
-        return Secret(self.prompt(text))
 
 
 class FakeBroker:

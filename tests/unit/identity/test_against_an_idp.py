@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from support.ui import FakeUI
 
 from credx.errors import SignInError
 from credx.http import Http
@@ -18,24 +19,6 @@ from credx.sandbox.robot import browser_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from credx.model import Secret
-
-
-class Silent:
-    interactive = False
-
-    def patience(self, limit: float) -> float:
-        return limit
-
-    def note(self, text: str) -> None:
-        pass
-
-    def prompt(self, text: str) -> str:
-        raise AssertionError
-
-    def prompt_secret(self, text: str) -> Secret:
-        raise AssertionError
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +39,7 @@ def test_sign_in_renew_revoke(idp: Idp) -> None:
         scopes=("openid", "profile", "offline_access"),
         http=http,
         keys=keys,
-        ui=Silent(),
+        ui=FakeUI(interactive=False),
         open_browser=browser_for("alice"),
         now=time.time,
         rng=os.urandom,

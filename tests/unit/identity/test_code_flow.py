@@ -9,29 +9,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from support.ui import FakeUI
 
 from credx.errors import SignInError, UnavailableError
 from credx.identity import code_flow
 from credx.jose import TokenError
 from credx.model import Secret
-
-
-@dataclass
-class Notes:
-    interactive: bool = True
-    lines: list[str] = field(default_factory=list)
-
-    def patience(self, limit: float) -> float:
-        return limit
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-    def prompt(self, text: str) -> str:
-        raise AssertionError
-
-    def prompt_secret(self, text: str) -> Secret:
-        raise AssertionError
 
 
 @dataclass
@@ -71,7 +54,7 @@ class Browser:
 
 
 def sign_in(
-    idp: Any, provider: Any, browser: Any, now: float, ui: Notes | None = None, **kwargs: Any
+    idp: Any, provider: Any, browser: Any, now: float, ui: FakeUI | None = None, **kwargs: Any
 ) -> code_flow.TokenSet:
     return code_flow.sign_in(
         provider,
@@ -79,7 +62,7 @@ def sign_in(
         scopes=("openid", "offline_access"),
         http=idp,
         keys=idp.keys,
-        ui=ui or Notes(),
+        ui=ui or FakeUI(),
         open_browser=browser,
         now=lambda: now,
         rng=os.urandom,
@@ -88,7 +71,7 @@ def sign_in(
 
 
 def test_a_sign_in(idp: Any, provider: Any, now: int) -> None:
-    browser, ui = Browser(idp, response={"refresh_token": "r-1"}), Notes()
+    browser, ui = Browser(idp, response={"refresh_token": "r-1"}), FakeUI()
     tokens = sign_in(idp, provider, browser, now, ui)
     assert tokens.claims.subject == "u-1"
     assert tokens.refresh_token == Secret("r-1")
@@ -99,7 +82,7 @@ def test_a_sign_in(idp: Any, provider: Any, now: int) -> None:
     assert form["code"] == "the-code"
     assert [form["redirect_uri"]] == query["redirect_uri"]
     assert "client_secret" not in form
-    assert ui.lines == ["sign in at https://idp.example.com in the browser window that has opened"]
+    assert ui.notes == ["sign in at https://idp.example.com in the browser window that has opened"]
     assert idp.fetched == ["https://keys.example.net/jwks"]  # where the provider said, without asking again
     port = urlsplit(form["redirect_uri"]).port or 0
     with pytest.raises(ConnectionRefusedError):
@@ -107,9 +90,9 @@ def test_a_sign_in(idp: Any, provider: Any, now: int) -> None:
 
 
 def test_where_no_browser_opens_the_address_is_shown(idp: Any, provider: Any, now: int) -> None:
-    browser, ui = Browser(idp, works=False), Notes()
+    browser, ui = Browser(idp, works=False), FakeUI()
     sign_in(idp, provider, browser, now, ui)
-    assert ui.lines == [f"open this address in a browser on this machine to sign in: {browser.opened[0]}"]
+    assert ui.notes == [f"open this address in a browser on this machine to sign in: {browser.opened[0]}"]
 
 
 def test_strangers_at_the_door_do_not_end_the_wait(idp: Any, provider: Any, now: int) -> None:
