@@ -60,12 +60,12 @@ def verify_id_token(
     6. times: ``exp``, ``nbf``, ``iat``, ``auth_time`` with ``CLOCK_LEEWAY``, and ``max_age`` since ``iat``;
     7. the remaining claims: ``sub``, ``nonce``, ``acr``, ``amr``.
 
-    An ES256 signature (r, s) has the twin (r, n-s) that verifies too; ``token_hash`` covers the signing
-    input, so both are the same token to whoever counts uses.
+    The twin (r, n-s) of an ES256 signature verifies too; ``token_hash`` covers the signing input alone.
 
     Args:
         token: compact JWS.
-        issuers: by issuer identifier. keys: where their keys come from.
+        issuers: by issuer identifier.
+        keys: where their keys come from.
         now: seconds since 1970.
         max_age: seconds since ``iat`` for which the token is good; None for as long as ``exp`` says.
         nonce: what ``nonce`` must be; None when none was sent.
