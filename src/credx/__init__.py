@@ -2,7 +2,8 @@
 
 The floors, from the ground up; a room imports only from floors below it (import-linter holds that)::
 
-    errors  strict  urls                           the exception tree; strict decoding; the rule for addresses
+    errors  strict  urls  aws_limits               the exception tree; strict decoding; the rule for addresses;
+                                                   what AWS takes
     model                                          values that carry trust
     ui  config  jose  http  protocol  sts          small shared parts
     identity/  factors/  credentials/  broker_client   siblings of the client: who you are; the second

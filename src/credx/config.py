@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from credx.aws_limits import REGION
 from credx.errors import ConfigError
 from credx.urls import permitted_url
 
@@ -60,7 +61,6 @@ class Places:
 
 _NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 _ROLE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # as credx.protocol.NAME
-_REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}")
 TOKEN_SOURCE = re.compile(r"file:.+|env:[A-Za-z_][A-Za-z0-9_]*|stdin")
 _SCOPE = re.compile(r"[!#-\[\]-~]{1,256}")  # RFC 6749 3.3
 _REQUIRED: Final = ("broker", "issuer", "client_id")
@@ -74,7 +74,7 @@ _RULES: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {
     "issuer": (lambda v: permitted_url(v) and "?" not in v, "an https URL (http on a loopback host)"),
     "client_id": (str.isprintable, "one line"),
     "default_role": (_ROLE_NAME.fullmatch, "the name of a role"),
-    "region": (_REGION.fullmatch, "a region such as eu-central-1"),
+    "region": (REGION.fullmatch, "a region such as eu-central-1"),
     "sts_endpoint": (permitted_url, "an https URL (http on a loopback host)"),
     "ca_file": (os.path.isabs, "an absolute path"),
     "token_source": (TOKEN_SOURCE.fullmatch, "file:PATH, env:NAME or stdin"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from credx import __version__
+from credx.aws_limits import DURATION_RANGE, MAX_SESSION_POLICY, REGION, TOKEN_RANGE
 from credx.errors import AwsRefusedError, ConfigError, CredxError, UnavailableError
 from credx.model import AwsCredentials, Secret
 from credx.urls import is_loopback, permitted_url
@@ -23,15 +24,11 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT: Final = 5  # seconds
 READ_TIMEOUT: Final = 15  # seconds; STS may fetch the broker's keys meanwhile
 ATTEMPTS: Final = 3  # for IDPCommunicationError, throttling and lost connections
-MAX_POLICY: Final = 2048  # characters, STS API
-DURATION_RANGE: Final = (900, 43200)  # seconds, STS API
 MAX_MESSAGE: Final = 500  # characters of AWS's own words that are passed on
-TOKEN_RANGE: Final = (4, 20000)  # characters, STS API
 
 _ROLE = re.compile(r"arn:(aws[a-z-]*):iam::([0-9]{12}):role/(?:[!-.0-~]+/)*([A-Za-z0-9_+=,.@-]{1,64})")
 _SESSION_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")  # STS API; botocore checks the length alone
 _POLICY = re.compile(r"[\t\n\r\u0020-\u00ff]+")
-_REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}")
 _UNPRINTABLE = re.compile(r"[^ -~]")  # AWS speaks ASCII
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_.-]*")
 
@@ -101,7 +98,7 @@ def names_role(arn: str) -> bool:
 
 def names_region(region: str) -> bool:
     """Whether it looks as a region does: tools make host names of it."""
-    return _REGION.fullmatch(region) is not None
+    return REGION.fullmatch(region) is not None
 
 
 def _check(parameters: Mapping[str, Any], region: str, endpoint: str | None) -> None:
@@ -112,10 +109,10 @@ def _check(parameters: Mapping[str, Any], region: str, endpoint: str | None) -> 
         "session name": _SESSION_NAME.fullmatch(parameters["RoleSessionName"]),
         "duration": DURATION_RANGE[0] <= parameters["DurationSeconds"] <= DURATION_RANGE[1],
         "token": TOKEN_RANGE[0] <= len(parameters["WebIdentityToken"]) <= TOKEN_RANGE[1],
-        "region": _REGION.fullmatch(region),
+        "region": REGION.fullmatch(region),
     }
     if "Policy" in parameters:
-        good["session policy"] = len(parameters["Policy"]) <= MAX_POLICY and _POLICY.fullmatch(
+        good["session policy"] = len(parameters["Policy"]) <= MAX_SESSION_POLICY and _POLICY.fullmatch(
             parameters["Policy"]
         )
     for name, fine in good.items():

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any, Final
 
+from credx.aws_limits import TOKEN_RANGE
 from credx.broker.arn import MAX_TAG_VALUE
 from credx.jose import sign_jwt
 
@@ -29,7 +30,6 @@ TAGS: Final = "https://aws.amazon.com/tags"
 MAX_SUBJECT: Final = 255  # STS AssumeRoleWithWebIdentity, SubjectFromWebIdentityToken
 MAX_TAGS: Final = 50  # IAM User Guide, session tags
 MAX_TAG_KEY: Final = 128
-MAX_TOKEN: Final = 20_000  # STS AssumeRoleWithWebIdentity, WebIdentityToken
 MAX_SESSION_NAME: Final = 64  # STS RoleSessionName
 SHORT_ISSUANCE: Final = 12  # characters of the issuance id in the session name
 
@@ -93,7 +93,7 @@ def web_identity_token(
     if AMR[factor_kind]:
         claims["amr"] = list(AMR[factor_kind])
     token = sign_jwt(claims, signer=signer)
-    if len(token.reveal()) > MAX_TOKEN:
+    if len(token.reveal()) > TOKEN_RANGE[1]:
         raise ValueError("the token is longer than STS reads")
     return token
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from credx.aws_limits import DURATION_RANGE
 from credx.broker.arn import glob, matches, parse_arn
 from credx.broker.rules import BROKER, NOT_NEEDED, REQUIRED, WORKLOAD
 from credx.broker.session_policy import EXPIRY_ROOM, SessionPolicyError, compose
 from credx.model import Denial, Grant
-from credx.protocol import DURATION_RANGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

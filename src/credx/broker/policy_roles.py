@@ -6,6 +6,7 @@ import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from credx.aws_limits import DURATION_RANGE, REGION
 from credx.broker.arn import is_pattern, parse_role_arn
 from credx.broker.rules import (
     BROKER,
@@ -19,7 +20,7 @@ from credx.broker.rules import (
     Statement,
 )
 from credx.broker.session_policy import EXPIRY_ROOM, TARGET, SessionPolicyError, compose
-from credx.protocol import DURATION_RANGE, KINDS, NAME
+from credx.protocol import KINDS, NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,7 +39,6 @@ _RESOURCE = re.compile(
 _VARIABLE = re.compile(r"\$\{(?!target\}|[a-z0-9-]+:[^${}]+\}|[*?$]\})")  # an unknown ${...}
 _OPERATOR = re.compile(r"(?:ForAnyValue:|ForAllValues:)?[A-Z][A-Za-z]{3,40}")
 _OPERATION = re.compile(r"creds|shell|run|forward|forward:[A-Za-z0-9.\[\]:_*-]+:(?:[0-9]{1,5}|\*)")
-_REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}")
 # STS session tags; the comma and the asterisk are not among them
 _TAG_KEY = re.compile(r"[\w .:/=+@-]{1,128}")
 _TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
@@ -79,7 +79,7 @@ def _role(name: str, table: Table, groups: frozenset[str]) -> Role:
         arn=arn,
         partition=where.partition,
         account=where.account,
-        region=table.text("region", good=_REGION.fullmatch, want="a region such as eu-central-1"),
+        region=table.text("region", good=REGION.fullmatch, want="a region such as eu-central-1"),
         groups=frozenset(table.words("groups", good=groups.__contains__, want="a group of this file")),
         factors=table.words("factors", good=KINDS.__contains__, want=f"one of {', '.join(KINDS)}"),
         user_verification=table.flag("user_verification", default=True),

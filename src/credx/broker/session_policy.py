@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from credx.aws_limits import MAX_SESSION_POLICY
 from credx.strict import timestamp
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from credx.broker.rules import Statement
 
 TARGET: Final = "${target}"
-MAX_SESSION_POLICY: Final = 2048  # characters, AssumeRoleWithWebIdentity Policy (STS API)
 VERSION: Final = "2012-10-17"
 
 _ALLOWED = re.compile(r"[\u0020-\u00ff]*")  # STS API; compact JSON holds no tab or line end

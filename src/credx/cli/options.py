@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from credx.aws_limits import REGION
 from credx.errors import ConfigError, UsageError
 from credx.ui import clean
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"([0-9]{1,6})([smh]?)")
-REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}")  # as credx.config takes
 COMMAND: Final = "credx.command"  # the key in ctx.meta
 MIN_LEFT: Final = 300  # seconds; what `process` never goes below, see credentials.process
 

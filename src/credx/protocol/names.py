@@ -29,7 +29,6 @@ MAX_RESOURCES: Final = 50  # design, step 3
 MAX_SCOPES: Final = 20
 MAX_REASON: Final = 256  # characters; SSM StartSession Reason has the same bound
 MAX_ARN: Final = 2048  # IAM's bound
-DURATION_RANGE: Final = (900, 43200)  # STS AssumeRoleWithWebIdentity DurationSeconds
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # roles, scopes, groups
 OPERATION = re.compile(r"creds|shell|run|forward:[A-Za-z0-9.\[\]:_-]{1,255}:[0-9]{1,5}")

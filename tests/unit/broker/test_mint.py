@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from credx.aws_limits import TOKEN_RANGE
 from credx.broker.mint import (
     AMR,
-    MAX_TOKEN,
     ROLES,
     SOURCE_IDENTITY,
     TAGS,
@@ -188,7 +188,7 @@ def test_whatever_a_policy_grants_is_a_token_that_sts_takes(
     grant: Grant, person: Person, kind: str, issuance: str, now: float
 ) -> None:
     token = mint(grant, person, factor_kind=kind, issuance=issuance, now=now)
-    assert 4 <= len(token.reveal()) <= MAX_TOKEN
+    assert 4 <= len(token.reveal()) <= TOKEN_RANGE[1]
     claims = claims_of(token)
     assert type(claims["iat"]) is type(claims["exp"]) is int
     assert claims["exp"] - claims["iat"] == TOKEN_LIFE <= 120

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from credx.aws_limits import MAX_SESSION_POLICY
 from credx.broker.arn import glob, is_pattern, matches, parse_arn, parse_role_arn
 from credx.broker.person import Person, accepts_idp_mfa, person_of
 from credx.broker.policy import decide, roles_for
 from credx.broker.policy_file import load_policy
-from credx.broker.session_policy import EXPIRY_ROOM, MAX_SESSION_POLICY, with_expiry
+from credx.broker.session_policy import EXPIRY_ROOM, with_expiry
 from credx.errors import Refusal
 from credx.model import Denial, Grant, VerifiedClaims
 from credx.protocol import Ask
