@@ -13,6 +13,8 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # where `support` is
 
+NODE = Path(__file__).parent / "node"  # npm packages that judge from outside
+
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 settings.register_profile("credx", deadline=None, print_blob=True)
@@ -23,8 +25,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A real component that is missing: said aloud on a workstation, a failure in CI."""
     for mark in item.iter_markers("component"):
         name = str(mark.args[0])
-        if shutil.which(name) is None:
-            reason = f"{name} is not installed"
+        missing = (
+            not (NODE / "node_modules" / name[4:]).is_dir()
+            if name.startswith("npm:")
+            else not shutil.which(name)
+        )
+        if missing:
+            reason = f"{name} is not installed" + (": npm ci --prefix tests/node" if "npm:" in name else "")
             if os.environ.get("CI") == "true":
                 pytest.fail(reason, pytrace=False)
             pytest.skip(reason)

@@ -6,7 +6,7 @@ import functools
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from credx import sts
 from credx.broker.audit import Audit, new_writer_id
@@ -21,6 +21,34 @@ from credx.jose import RemoteKeys
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
+
+    from credx.broker.stores import Store
+
+
+class Office(NamedTuple):
+    """What an administrator's command works on."""
+
+    store: Store
+    audit: Audit
+
+
+def open_office(data_dir: str | Path, *, now: Callable[[], float] = time.time) -> Office:
+    """The store and its audit trail, without a broker around them.
+
+    Raises:
+        ConfigError: a file in the directory is not as it must be.
+        StoreUnavailableError: the database cannot be opened.
+    """
+    home = _home(data_dir)
+    store = SqliteStore(home / "broker.db")
+    signer = LocalSigner.open(home / "signing-key.pem")
+    return Office(store, Audit(store, new_writer_id(now(), secrets.token_bytes), signer=signer))
+
+
+def _home(data_dir: str | Path) -> Path:
+    home = Path(data_dir)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return home
 
 
 def open_broker(
@@ -43,8 +71,7 @@ def open_broker(
         StoreUnavailableError: the database cannot be opened.
     """
     policy = load_policy(policy_path)
-    home = Path(data_dir)
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home = _home(data_dir)
     signer = LocalSigner.open(home / "signing-key.pem")
     store = SqliteStore(home / "broker.db")
     exchange = functools.partial(sts.assume_role_with_web_identity, endpoint=sts_endpoint, ca_file=ca_file)
