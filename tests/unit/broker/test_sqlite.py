@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from credx.broker.stores import Key, Put, StoreUnavailableError
-from credx.broker.stores.sqlite import APPLICATION_ID, SWEEP_GRACE, SWEEP_LIMIT, SqliteStore
+from credx.broker.stores.sqlite import APPLICATION_ID, SWEEP_EVERY, SWEEP_GRACE, SWEEP_LIMIT, SqliteStore
 from credx.errors import ConfigError
 
 NOW = 1_800_000_000.0
@@ -145,19 +145,36 @@ def test_a_fork_may_not_use_the_parents_connection(path: Path, monkeypatch: pyte
 
 def test_the_sweep_is_bounded_and_waits_for_the_grace(path: Path) -> None:
     store = SqliteStore(path)
-    short = [Put(key=Key("p", str(n)), value={}, expected=0, expires_at=int(NOW)) for n in range(50)]
-    store.apply(short, now=NOW - 1)
+    for part in range(5):
+        short = [
+            Put(key=Key("p", f"{part} {n}"), value={}, expected=0, expires_at=int(NOW)) for n in range(100)
+        ]
+        store.apply(short, now=NOW - 1)
 
     def left() -> int:
         (count,) = store._db.execute("SELECT count(*) FROM items WHERE partition = 'p'").fetchone()
         return int(count)
 
-    store.apply([PUT], now=NOW + SWEEP_GRACE - 1)
-    assert left() == 50
-    for expected in (50 - SWEEP_LIMIT, 50 - 2 * SWEEP_LIMIT, 0):
-        store.apply([PUT], now=NOW + SWEEP_GRACE)
+    def some_applies(now: float) -> None:
+        for _ in range(SWEEP_EVERY):
+            store.apply([PUT], now=now)
+
+    some_applies(NOW + SWEEP_GRACE - 1)
+    assert left() == 500
+    for expected in (500 - SWEEP_LIMIT, 0):
+        some_applies(NOW + SWEEP_GRACE)
         assert left() == expected
     store.close()
+
+
+def test_a_process_that_writes_once_sweeps_too(path: Path) -> None:
+    """An administrator's command, say: the first apply of a process sweeps."""
+    for now in (NOW, NOW + 2 * SWEEP_GRACE):
+        store = SqliteStore(path)
+        store.apply([Put(key=Key("p", f"{now}"), value={}, expected=0, expires_at=int(now) + 1)], now=now)
+        count = store._db.execute("SELECT count(*) FROM items").fetchone()
+        store.close()
+    assert count == (1,)
 
 
 TAKE = """

@@ -3,6 +3,7 @@
 WAL with synchronous=FULL: what ``apply`` returned from survives a power cut. One connection under one lock:
 SQLite writes one at a time anyway, and a connection per thread would have to be closed per thread.
 """
+# ruff: noqa: S608 -- every statement is made of constants
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from credx.broker.ownfile import create_empty, lock, own_directory
-from credx.broker.stores import ConflictError, Delete, Item, Key, Put, StoreUnavailableError
+from credx.broker.stores import Check, ConflictError, Delete, Item, Key, Put, StoreUnavailableError
 from credx.broker.stores.rules import (
     ABOVE_EVERY_KEY,
     check_key,
@@ -22,7 +23,6 @@ from credx.broker.stores.rules import (
     check_writes,
     decode,
     encode,
-    holds,
 )
 from credx.errors import ConfigError
 
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT = 5.0  # seconds that a call waits for another process's write; a write takes milliseconds
 APPLICATION_ID = 0x63726478  # "crdx": no other program's database is taken for ours
 SCHEMA_VERSION = 1
-SWEEP_LIMIT = 20  # expired items removed per apply: more than one apply adds, so the file stays bounded
+SWEEP_EVERY = 16  # applies; a sweep with nothing to do costs as much as a write
+SWEEP_LIMIT = (
+    320  # expired items removed by one sweep: more than so many applies add, so the file stays bounded
+)
 SWEEP_GRACE = 3600  # seconds; a clock that is somewhat wrong must not delete what another broker still sees
 
 # One counter for all keys: a version never comes back, not even after a delete or a sweep, so a stale
@@ -53,7 +56,29 @@ CREATE TABLE last_version (version INTEGER NOT NULL);
 INSERT INTO last_version VALUES (0);
 """
 
-_LIVE = "(expires_at IS NULL OR expires_at > ?)"
+_HERE = "partition = ? AND sort = ?"
+_LIVE = "(items.expires_at IS NULL OR items.expires_at > ?)"  # rules.expired
+_SAME = f"{_HERE} AND version = ? AND {_LIVE}"
+_SET = "value = excluded.value, version = excluded.version, expires_at = excluded.expires_at"
+_SELECT = "SELECT partition, sort, value, version, expires_at FROM items"  # the fields of an Item
+_GET = f"{_SELECT} WHERE {_HERE} AND {_LIVE}"
+_QUERY = f"{_SELECT} WHERE partition = ? AND sort >= ? AND sort < ? AND {_LIVE} ORDER BY sort LIMIT ?"
+
+# One statement for each kind of write and of expectation: it reaches one row if the expectation holds (as
+# rules.holds has it), or none.
+_INSERT = "INSERT INTO items (partition, sort, value, version, expires_at) VALUES (?, ?, ?, ?, ?)"
+_PUT = f"{_INSERT} ON CONFLICT DO UPDATE SET {_SET}"
+_PUT_NEW = f"{_PUT} WHERE NOT {_LIVE}"
+_PUT_SAME = f"UPDATE items SET value = ?, version = ?, expires_at = ? WHERE {_SAME}"
+_DELETE = f"DELETE FROM items WHERE {_HERE}"
+_DELETE_SAME = f"DELETE FROM items WHERE {_SAME}"
+_CHECK_NEW = f"SELECT count(*) = 0 FROM items WHERE {_HERE} AND {_LIVE}"
+_CHECK_SAME = f"SELECT count(*) FROM items WHERE {_SAME}"
+_VERSIONS = "UPDATE last_version SET version = version + ? RETURNING version"
+_SWEEP = (
+    "DELETE FROM items WHERE (partition, sort) IN "
+    "(SELECT partition, sort FROM items WHERE expires_at <= ? LIMIT ?)"
+)
 
 
 class SqliteStore:
@@ -68,6 +93,7 @@ class SqliteStore:
         path = Path(path)
         self._lock = threading.Lock()
         self._process = os.getpid()
+        self._until_sweep = 0
         with own_directory(path) as directory:
             lock(directory)  # one first start at a time: SQLite does not wait for a change of journal mode
             create_empty(path, directory)
@@ -84,47 +110,40 @@ class SqliteStore:
 
     def get(self, key: Key, *, now: float) -> Item | None:
         check_key(key)
-        rows = self._select("partition = ? AND sort = ?", (key.partition, key.sort), now=now, limit=1)
-        return rows[0] if rows else None
+        with self._connection() as db:
+            row = db.execute(_GET, (*key, now)).fetchone()
+        return None if row is None else _item(row)
 
     def query(self, partition: str, prefix: str = "", *, now: float, limit: int = 1000) -> Sequence[Item]:
         check_prefix(partition, prefix)
-        span = (partition, prefix, prefix + ABOVE_EVERY_KEY)
-        return self._select("partition = ? AND sort >= ? AND sort < ?", span, now=now, limit=limit)
+        with self._connection() as db:
+            rows = db.execute(_QUERY, (partition, prefix, prefix + ABOVE_EVERY_KEY, now, limit)).fetchall()
+        return [_item(row) for row in rows]
 
     def apply(self, writes: Sequence[Write], *, now: float) -> None:
         check_writes(writes)
         texts = {write.key: encode(write.value) for write in writes if isinstance(write, Put)}
         with self._connection() as db, _transaction(db):
+            version = db.execute(_VERSIONS, (len(texts),)).fetchall()[0][0] if texts else 0
             for write in writes:
-                row = db.execute(
-                    "SELECT version, expires_at FROM items WHERE partition = ? AND sort = ?", write.key
-                ).fetchone()
-                version, expires_at = row or (0, None)
-                if not holds(write, version, expires_at, now=now):
+                match write:
+                    case Put():
+                        done = _put(db, write, texts[write.key], version, now)
+                        version -= 1
+                    case Delete():
+                        done = _delete(db, write, now)
+                    case Check():
+                        done = _check(db, write, now)
+                if not done:
                     raise ConflictError
-            for write in writes:
-                if isinstance(write, Put):
-                    _put(db, write, texts[write.key])
-                elif isinstance(write, Delete):
-                    db.execute("DELETE FROM items WHERE partition = ? AND sort = ?", write.key)
-            _sweep(db, now)
+            self._until_sweep -= 1
+            if self._until_sweep <= 0:
+                self._until_sweep = SWEEP_EVERY
+                db.execute(_SWEEP, (now - SWEEP_GRACE, SWEEP_LIMIT))
 
     def close(self) -> None:
         with self._lock, _translated():
             self._db.close()
-
-    def _select(self, where: str, values: tuple[str, ...], *, now: float, limit: int) -> list[Item]:
-        statement = (
-            "SELECT partition, sort, value, version, expires_at FROM items "  # noqa: S608 -- constants only
-            f"WHERE {where} AND {_LIVE} ORDER BY partition, sort LIMIT ?"
-        )
-        with self._connection() as db:
-            rows = db.execute(statement, (*values, now, limit)).fetchall()
-        return [
-            Item(key=Key(partition, sort), value=decode(value), version=version, expires_at=expires_at)
-            for partition, sort, value, version, expires_at in rows
-        ]
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -134,21 +153,32 @@ class SqliteStore:
             yield self._db
 
 
-def _put(db: sqlite3.Connection, write: Put, text: str) -> None:
-    db.execute("UPDATE last_version SET version = version + 1")
-    (version,) = db.execute("SELECT version FROM last_version").fetchone()
-    db.execute(
-        "INSERT OR REPLACE INTO items (partition, sort, value, version, expires_at) VALUES (?, ?, ?, ?, ?)",
-        (*write.key, text, version, write.expires_at),
-    )
+def _item(row: tuple[str, str, str, int, int | None]) -> Item:
+    partition, sort, value, version, expires_at = row
+    return Item(key=Key(partition, sort), value=decode(value), version=version, expires_at=expires_at)
 
 
-def _sweep(db: sqlite3.Connection, now: float) -> None:
-    db.execute(
-        "DELETE FROM items WHERE (partition, sort) IN "
-        "(SELECT partition, sort FROM items WHERE expires_at <= ? LIMIT ?)",
-        (now - SWEEP_GRACE, SWEEP_LIMIT),
-    )
+def _put(db: sqlite3.Connection, write: Put, text: str, version: int, now: float) -> bool:
+    if write.expected is None:
+        done = db.execute(_PUT, (*write.key, text, version, write.expires_at))
+    elif write.expected == 0:
+        done = db.execute(_PUT_NEW, (*write.key, text, version, write.expires_at, now))
+    else:
+        done = db.execute(_PUT_SAME, (text, version, write.expires_at, *write.key, write.expected, now))
+    return done.rowcount == 1
+
+
+def _delete(db: sqlite3.Connection, write: Delete, now: float) -> bool:
+    if write.expected is None:
+        db.execute(_DELETE, write.key)
+        return True
+    return db.execute(_DELETE_SAME, (*write.key, write.expected, now)).rowcount == 1
+
+
+def _check(db: sqlite3.Connection, write: Check, now: float) -> bool:
+    if write.expected == 0:
+        return bool(db.execute(_CHECK_NEW, (*write.key, now)).fetchall()[0][0])
+    return bool(db.execute(_CHECK_SAME, (*write.key, write.expected, now)).fetchall()[0][0])
 
 
 @contextmanager
