@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 EVENTS: Final = frozenset({
     "granted", "issued", "failed", "refused",  # one issuance, design steps 5 and 8
     "enrolled", "removed", "invited", "logged_out", "locked",
-    "unlocked", "disabled", "enabled",  # by an administrator
+    "unlocked", "disabled", "enabled", "factors_reset", "invitation_revoked",  # by an administrator
 })  # fmt: skip
 
 NAMES: Final = frozenset({
     "issuance", "user", "user_key", "issuer", "subject", "role", "operation", "factor_kind", "factor_id",
-    "policy_version", "token_hash", "jti", "access_key_id",
+    "policy_version", "token_hash", "jti", "access_key_id", "administrator",
 })  # fmt: skip
 TEXTS: Final = frozenset({"reason", "client", "detail", "error"})
 LISTS: Final = frozenset({"resources", "scopes"})
