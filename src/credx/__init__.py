@@ -4,7 +4,7 @@ The floors, from the ground up; a room imports only from floors below it (import
 
     errors  strict  urls  aws_limits               the exception tree; strict decoding; the rule for addresses;
                                                    what AWS takes
-    model                                          values that carry trust
+    model  aws_client                              values that carry trust; what AWS clients are made of
     ui  config  jose  http  protocol  sts          small shared parts
     identity/  factors/  credentials/  broker_client   siblings of the client: who you are; the second
                                                    factor; keep and hand out; the broker's HTTP API

@@ -10,13 +10,13 @@ import functools
 import os
 import re
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from credx import __version__
+from credx.aws_client import detached_session, transport
 from credx.aws_limits import DURATION_RANGE, MAX_SESSION_POLICY, REGION, TOKEN_RANGE
 from credx.errors import AwsRefusedError, ConfigError, CredxError, UnavailableError
 from credx.model import AwsCredentials, Secret
-from credx.urls import is_loopback, permitted_url
+from credx.urls import permitted_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,18 +149,10 @@ def _call(
     maxsize=16
 )  # 100 ms each; botocore's clients serve threads, and this one holds no secret
 def _client(region: str, endpoint: str | None, ca_file: str | None) -> Any:
-    import botocore.session  # noqa: PLC0415
     from botocore import UNSIGNED  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
 
-    # every setting keeps its default, but loses the variable and the file it could come from
-    detached: dict[str, Any] = {
-        name: (None, None, default, conversion)
-        for name, (_, _, default, conversion) in botocore.session.Session.SESSION_VARIABLES.items()
-    }
-    detached["config_file"] = detached["credentials_file"] = (None, None, os.devnull, None)
-    detached["sts_regional_endpoints"] = (None, None, "regional", None)
-    client: Any = botocore.session.Session(session_vars=detached).create_client(
+    client: Any = detached_session().create_client(
         "sts",
         region_name=region,
         endpoint_url=endpoint,
@@ -173,39 +165,10 @@ def _client(region: str, endpoint: str | None, ca_file: str | None) -> Any:
             user_agent_extra=f"credx/{__version__}",
         ),
     )
-    client._endpoint.http_session = _transport(client.meta.endpoint_url, ca_file)  # noqa: SLF001 -- no other seam
+    client._endpoint.http_session = transport(  # noqa: SLF001 -- no other seam
+        client.meta.endpoint_url, ca_file=ca_file, timeouts=(CONNECT_TIMEOUT, READ_TIMEOUT)
+    )
     return client
-
-
-def _transport(url: str, ca_file: str | None) -> Any:
-    """Botocore's own HTTP session, but trusting what ``credx.http`` trusts: the system's CAs and ``ca_file``.
-
-    botocore alone knows only the CAs it ships, so that a company's own CA would need a setting.
-    """
-    import socket  # noqa: PLC0415
-    import ssl  # noqa: PLC0415
-
-    from botocore.httpsession import URLLib3Session  # noqa: PLC0415
-    from botocore.utils import get_environ_proxies  # noqa: PLC0415
-
-    class Transport(URLLib3Session):
-        def _get_ssl_context(self) -> ssl.SSLContext:
-            import truststore  # noqa: PLC0415
-
-            context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            if ca_file:
-                context.load_verify_locations(cafile=ca_file)
-            return context
-
-        def _setup_ssl_cert(self, conn: Any, _url: str, _verify: object) -> None:
-            conn.cert_reqs = "CERT_REQUIRED"  # whatever AWS's tools are told
-            conn.ca_certs = None
-
-    proxies = {} if is_loopback(urlsplit(url).hostname or "") else get_environ_proxies(url)
-    timeout: Any = (CONNECT_TIMEOUT, READ_TIMEOUT)  # the stubs know single numbers alone
-    # as botocore does for itself: with Nagle's algorithm each request waits 40 ms for a delayed acknowledgement
-    nodelay: Any = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    return Transport(timeout=timeout, proxies=proxies, socket_options=nodelay)
 
 
 def _refused(response: Mapping[str, Any], token: Secret) -> CredxError:

@@ -24,7 +24,7 @@ HOMES = {
     "keyring": {"credentials/"},
     "fido2": {"factors/", "broker/", "sandbox/"},
     "boto3": {"sts.py", "sandbox/", "cli/demo"},
-    "botocore": {"sts.py", "sandbox/"},
+    "botocore": {"aws_client.py", "sts.py", "broker/stores/dynamodb.py", "sandbox/"},
     "click": {"cli/"},
     "rich": {"cli/"},
     "pyotp": {"broker/", "sandbox/"},
@@ -32,7 +32,7 @@ HOMES = {
     "flask": {"sandbox/"},
     "authlib": {"sandbox/"},
     "urllib3": {"http.py"},
-    "truststore": {"http.py", "sts.py"},
+    "truststore": {"http.py", "aws_client.py"},
     "waitress": {"broker/"},
     "platformdirs": {"config.py"},
 }
