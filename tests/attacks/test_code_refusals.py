@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.broker_world import NOW
 
-from credx.broker import totp
-from credx.broker.stores import Key
+from credx.broker import attempts, totp
 from credx.model import Secret
 from credx.protocol import TotpProof
 
@@ -25,8 +24,8 @@ def guess(front: Front, token: Secret, code: str = "000000") -> Answer:
 
 
 def failures(front: Front) -> int:
-    item = front.store.get(Key(f"user#{front.world.user_key()}", "totp"), now=front.world.clock())
-    return int(item.value["failures"]) if item else 0
+    world = front.world
+    return attempts.load(front.store, world.user_key(), now=world.clock()).get(attempts.PERSON).failures
 
 
 def test_a_code_used_twice(front: Front) -> None:  # CVE-2025-6014
@@ -97,14 +96,14 @@ def test_a_code_with_something_around_it(front: Front, bend: str) -> None:
 
 def test_the_sixth_guess_even_if_it_is_right(front: Front) -> None:
     app, token = front.world.add_app(), front.world.token()
-    for _ in range(totp.FREE_FAILURES - 1):
+    for _ in range(attempts.FREE - 1):
         assert front.refused(lambda: guess(front, token), NO, cause="wrong code").body["retry"]
     answer = front.refused(lambda: guess(front, token), NO, cause="locked, 5")
     assert "retry" not in answer.body
     right = app.at(int(front.world.clock()) + 31)
     front.refused(lambda: guess(front, token, app.at(int(front.world.clock()))), NO, cause="locked, 5")
     front.refused(lambda: front.enrol(token, "totp", proof=_code(front, app, "totp")), NO, cause="locked, 5")
-    front.world.clock.pass_(totp.FIRST_LOCK + 1)
+    front.world.clock.pass_(attempts.FIRST_REST + 1)
     front.issued(lambda: guess(front, token, right))
 
 
@@ -137,7 +136,7 @@ def test_parallel_guesses_beyond_the_limit(
         thread.join()
     assert set(answers) <= {403, 503}
     assert len(answers) == 24
-    assert 1 <= len(looked_at) <= totp.FREE_FAILURES
+    assert 1 <= len(looked_at) <= attempts.FREE
     assert failures(front) == len(looked_at)
     records = front.world.records("refused")
     assert len(records) == 24
@@ -154,7 +153,7 @@ def test_guesses_in_requests_that_fail(
 
     with monkeypatch.context() as broken:
         broken.setattr(totp, "matched_step", crash)
-        for number in range(totp.FREE_FAILURES):
+        for number in range(attempts.FREE):
             assert guess(front, token).status == 500
             assert failures(front) == number + 1
     front.refused(lambda: guess(front, token, app.at(int(front.world.clock()))), NO, cause="locked, 5")
@@ -166,7 +165,7 @@ def test_a_lock_by_somebody_without_the_persons_id_token(front: Front) -> None: 
     session = world.step_up(token, "dev").auth_session
     wrong = TotpProof(auth_session=session, otp=Secret("000000"))
     forged = Secret(token.reveal()[:-8] + "AAAAAAAA")
-    for _ in range(totp.FREE_FAILURES + 1):
+    for _ in range(attempts.FREE + 1):
         front.refused(
             lambda: front.ask(forged, "dev", wrong), "invalid_token", verified=False, line="token_refused"
         )

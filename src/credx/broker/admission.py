@@ -8,6 +8,7 @@ one audit record, written in this one place.
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from credx.jose import KeySource
     from credx.model import Secret, VerifiedClaims
 
+LOGGER = logging.getLogger("credx.broker")
 
 MAX_REFUSED: Final = 2048  # bytes of targets in the record of a refusal; nobody has looked at them yet
 
@@ -60,6 +62,7 @@ def durable() -> Iterator[None]:
     try:
         yield
     except (StoreUnavailableError, ConflictError) as exc:
+        LOGGER.error("not recorded: %s: %s", type(exc).__name__, exc)  # noqa: TRY400 -- a trace can hold secrets
         raise Refusal(
             "temporarily_unavailable", "the broker cannot record this now: try again", type(exc).__name__
         ) from exc
@@ -119,6 +122,11 @@ class Admission:
                 raise refusal from exc
             except Refusal as refusal:
                 self._refused(known, refusal, now)
+                raise
+            except StoreUnavailableError:
+                raise
+            except Exception as exc:  # a fault of the program: it is an answer too, and leaves its record
+                self._refused(known, Refusal("server_error", "", f"unexpected {type(exc).__name__}"), now)
                 raise
 
     def _refused(self, known: Mapping[str, Any], refusal: Refusal, now: float) -> None:

@@ -12,20 +12,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from credx.broker.handles import handle_hash, new_handle
+from credx.broker.stored import reading
 from credx.broker.stores import ConflictError, Delete, Key, Put
 from credx.broker.users import partition, room_for_one_more
 from credx.jose import CLOCK_LEEWAY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from credx.broker.handles import Rng
-    from credx.broker.stores import Store
+    from credx.broker.stores import Item, Store
     from credx.model import Secret
 
 LIFE: Final = 300  # seconds (design, step 3)
 CHALLENGE_LIFE: Final = 120  # seconds (design, step 3)
-MAX_OPEN: Final = 20  # of one person; the oldest gives way
+MAX_OPEN: Final = 20  # of one ID token; its oldest gives way
+MAX_OPEN_PERSON: Final = 40  # of one person; the token with the most gives way
 MAX_FAILURES: Final = 5  # wrong WebAuthn answers in one session
 
 
@@ -103,27 +105,42 @@ def open_session(
         version=0,
     )
     pending = store.query(partition(user_key), "auth#", now=now)
-    store.apply([session.put(), *room_for_one_more(pending, MAX_OPEN)], now=now)
+    store.apply([session.put(), *_room(pending, token_hash)], now=now)
     return handle
+
+
+def _room(pending: Sequence[Item], token_hash: str) -> list[Delete]:
+    """Whoever stole an ID token of a person asks in vain: he pushes out what was begun with that token, and never
+    the few sessions of another one.
+    """
+    by_token: dict[str, list[Item]] = {token_hash: []}
+    with reading("auth session"):
+        for item in pending:
+            by_token.setdefault(item.value["token_hash"], []).append(item)
+    own, most = by_token[token_hash], max(by_token.values(), key=len)
+    if len(own) < MAX_OPEN and len(pending) >= MAX_OPEN_PERSON:
+        return room_for_one_more(most, len(most) + MAX_OPEN_PERSON - len(pending))
+    return room_for_one_more(own, MAX_OPEN)
 
 
 def load_session(store: Store, user_key: str, handle: Secret, *, now: float) -> AuthSession | None:
     item = store.get(_key(user_key, handle), now=now)
     if item is None or item.expires_at is None:
         return None
-    value: Mapping[str, Any] = item.value
-    return AuthSession(
-        key=item.key,
-        bound=value["bound"],
-        token_hash=value["token_hash"],
-        kinds=tuple(value["kinds"]),
-        user_verification=value["user_verification"],
-        failures=value["failures"],
-        challenge=bytes.fromhex(value["challenge"]),
-        challenge_at=value["challenge_at"],
-        expires_at=item.expires_at,
-        version=item.version,
-    )
+    with reading("auth session"):
+        value = dict(item.value)
+        return AuthSession(
+            key=item.key,
+            bound=value["bound"],
+            token_hash=value["token_hash"],
+            kinds=tuple(value["kinds"]),
+            user_verification=bool(value["user_verification"]),
+            failures=int(value["failures"]),
+            challenge=bytes.fromhex(value["challenge"]),
+            challenge_at=int(value["challenge_at"]),
+            expires_at=item.expires_at,
+            version=item.version,
+        )
 
 
 def count_failure(store: Store, session: AuthSession, *, now: float) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from credx.broker.handles import handle_hash, new_handle
+from credx.broker.stored import reading
 from credx.broker.stores import Delete, Key, Put
 from credx.broker.users import load_factor, partition, room_for_one_more
 from credx.errors import Refusal
@@ -45,15 +46,18 @@ def serving(store: Store, user_key: str, handle: Secret, demand: Demand, *, now:
     item = store.get(key, now=now)
     if item is None:
         raise _no("not known, or ended")
-    factor = load_factor(store, user_key, item.value["factor_id"], now=now)
+    with reading("factor session"):
+        factor_id, group = str(item.value["factor_id"]), str(item.value["group"])
+        user_verified, proved_at = item.value["user_verified"] is True, int(item.value["proved_at"])
+    factor = load_factor(store, user_key, factor_id, now=now)
     if factor is None:
         raise _no("its factor is gone")
     served = Served(
         key=key,
         factor=factor,
-        group=item.value["group"],
-        user_verified=item.value["user_verified"],
-        proved_at=item.value["proved_at"],
+        group=group,
+        user_verified=user_verified,
+        proved_at=proved_at,
         version=item.version,
     )
     refuse_if_unfit(served, demand, now=now)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from credx.broker import auth_session, factor_session, totp, webauthn
+from credx.broker import attempts, auth_session, factor_session, totp, webauthn
 from credx.broker.factor_session import Served
-from credx.broker.stores import Check, Delete
+from credx.broker.stored import reading
+from credx.broker.stores import Check, ConflictError, Delete
 from credx.broker.users import factor_key, load_factor, load_factors
-from credx.broker.webauthn import Assertion, RelyingParty
+from credx.broker.webauthn import Assertion, CounterError, RelyingParty
 from credx.errors import Refusal
 from credx.protocol import FactorSessionProof, StepUp, TotpProof, WebAuthnProof
 
@@ -56,6 +57,7 @@ class Proven:
 
 
 WORKLOAD_PROOF: Final = Proven(kind="workload")
+DISABLE_TRIES: Final = 5  # against parallel uses of the same key
 
 
 def guards(kind: str) -> tuple[str, ...]:
@@ -166,10 +168,11 @@ class SecondFactor:
             case int(step):
                 spent = self._spent(visit, proven)
                 changed = totp.advanced(factor.material, step)
-                return [_used(visit, factor, changed), spent, totp.cleared(visit.user_key)]
+                passed = attempts.passed(self._store, visit.user_key, factor.id, now=visit.now)
+                return [_used(visit, factor, changed), spent, passed]
             case Assertion() as assertion:
                 spent = self._spent(visit, proven)
-                changed = webauthn.advanced(factor.material, assertion)
+                changed = webauthn.advanced(factor, assertion)
                 return [_used(visit, factor, changed), spent]
             case None:
                 raise Refusal("insufficient_authorization", "nothing was proved")
@@ -212,21 +215,23 @@ class SecondFactor:
         """A returned refusal can be tried again, a raised one cannot."""
         if not factors:
             raise Refusal("insufficient_authorization", "codes are not accepted here")
-        totp.count_attempt(self._store, visit.user_key, now=visit.now)
+        counted = attempts.count(self._store, visit.user_key, [f.id for f in factors], now=visit.now)
         for factor in factors:
-            secret = totp.opened(
-                factor.material["sealed"], self._sealer, user_key=visit.user_key, factor_id=factor.id
-            )
+            if factor.id not in counted:  # locked: neither a yes nor a no may come from it
+                continue
+            with reading("factor"):
+                sealed, last_step = str(factor.material["sealed"]), int(factor.material["last_step"])
+                secret = totp.opened(sealed, self._sealer, user_key=visit.user_key, factor_id=factor.id)
             step = totp.matched_step(secret, proof.otp, now=visit.now)
             if step is None:
                 continue
             try:
-                totp.advanced(factor.material, step)
+                totp.refuse_if_used(step, last_step)
             except Refusal as refusal:
-                totp.forgive_replay(self._store, visit.user_key, now=visit.now)
+                attempts.take_back(self._store, visit.user_key, counted, now=visit.now)
                 return refusal
             return Proven(kind="totp", factor_id=factor.id, used=step, session=session)
-        totp.refuse_if_now_locked(self._store, visit.user_key, now=visit.now)
+        attempts.refuse_if_locked(self._store, visit.user_key, [f.id for f in factors], now=visit.now)
         return Refusal("insufficient_authorization", "the code is not right", "wrong code")
 
     def _assertion(
@@ -247,7 +252,10 @@ class SecondFactor:
                 user_verification=session.user_verification,
             )
         except Refusal as refusal:
-            if not auth_session.count_failure(self._store, session, now=visit.now):
+            goes_on = auth_session.count_failure(self._store, session, now=visit.now)
+            if isinstance(refusal, CounterError) and session.challenge_at > _last_use(refusal.factor):
+                raise self._copied(visit, refusal) from refusal
+            if not goes_on:
                 raise
             return refusal
         return Proven(
@@ -256,6 +264,28 @@ class SecondFactor:
             user_verified=assertion.user_verified,
             used=assertion,
             session=session,
+        )
+
+    def _copied(self, visit: Visit, seen: CounterError) -> Refusal:
+        """Disable a key whose counter went back: two authenticators hold it, or one is broken (WebAuthn 6.1.1).
+
+        Only for an answer to a challenge that is younger than the last use. An older one may just have been
+        overtaken, as by a parallel command of the same person (WebAuthn 7.2, step 22).
+        """
+        for _ in range(DISABLE_TRIES):
+            factor = load_factor(self._store, visit.user_key, seen.factor.id, now=visit.now)
+            if factor is None or factor.disabled:
+                break
+            try:
+                self._store.apply([replace(factor, disabled=True).put(visit.user_key)], now=visit.now)
+            except ConflictError:
+                continue
+            break
+        return Refusal(
+            "insufficient_authorization",
+            "the counter of this security key went back, it may have been copied: it is disabled;"
+            " remove it with `credx factor remove` and enrol another",
+            f"{seen.detail}: key {seen.factor.id} disabled, it may have been copied",
         )
 
     def _spent(self, visit: Visit, proven: Proven) -> Delete:
@@ -267,6 +297,10 @@ class SecondFactor:
 
 def _used(visit: Visit, factor: Factor, material: dict[str, Any]) -> Write:
     return replace(factor, material=material, last_used_at=int(visit.now)).put(visit.user_key)
+
+
+def _last_use(factor: Factor) -> int:
+    return factor.created_at if factor.last_used_at is None else factor.last_used_at
 
 
 def _of_kind(factors: Sequence[Factor], kind: str) -> list[Factor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from credx.broker.stored import reading
 from credx.broker.stores import Check, Delete, Key, Put
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ class Factor:
 
     @classmethod
     def from_item(cls, item: Item) -> Factor:
-        return cls(**item.value, version=item.version)
+        with reading("factor"):
+            return cls(**item.value, version=item.version)
 
     def put(self, user_key: str) -> Put:
         value = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "version"}
