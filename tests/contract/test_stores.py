@@ -1,7 +1,7 @@
 """One suite over every backend of ``Store``."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from support.dynamo import Dynamo, set_credentials
 
 from credx.broker.stores import (
     Check,
@@ -31,9 +38,23 @@ NOW = 1_800_000_000.0
 A, B = Key("user#a", "profile"), Key("user#a", "factor#1")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "store.db")
+@pytest.fixture(scope="module")
+def dynamo() -> Iterator[Dynamo]:
+    with Dynamo() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "sqlite", "dynamodb"])
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, dynamo: Dynamo, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Store]:
+    set_credentials(monkeypatch)
+    make: dict[str, Callable[[], Store]] = {
+        "memory": MemoryStore,
+        "sqlite": lambda: SqliteStore(tmp_path / "store.db"),
+        "dynamodb": dynamo.new,
+    }
+    opened = make[request.param]()
     yield opened
     opened.close()
 
@@ -176,6 +197,13 @@ class TestExpiry:
         store.apply([put(Key("p", f"{n}"), expires_at=int(NOW) + n) for n in range(5)], now=NOW - 10)
         assert [item.key.sort for item in store.query("p", now=NOW + 2, limit=2)] == ["3", "4"]
 
+    def test_more_than_a_page_of_expired_items_hides_no_live_one(self, store: Store) -> None:
+        for part in range(3):
+            dead = [put(Key("p", f"a{part}{n:03d}"), expires_at=int(NOW)) for n in range(90)]
+            store.apply(dead, now=NOW - 1)
+        store.apply([put(Key("p", "z"))], now=NOW)
+        assert [item.key.sort for item in store.query("p", now=NOW, limit=20)] == ["z"]
+
 
 class TestFaultsOfTheProgram:
     @pytest.mark.parametrize(
@@ -252,23 +280,17 @@ PICKS = st.sampled_from(["none", "zero", "now", "old"])
 
 
 class SameAsMemory(RuleBasedStateMachine):
-    """Whatever is asked of SQLite, memory gives the same answer."""
+    """Whatever is asked of a backend, memory gives the same answer."""
 
-    path: Path
-    memory: Store
-    sqlite: Store
+    other: Store  # with what an earlier run left in it
 
     @initialize()
     def open(self) -> None:
-        self.memory, self.sqlite, self.now = MemoryStore(), SqliteStore(self.path), NOW
+        self.memory, self.now = MemoryStore(), NOW
         for partition in "pq":
-            for item in self.sqlite.query(partition, now=0):
-                self.sqlite.apply([Delete(key=item.key, expected=None)], now=0)
+            for item in self.other.query(partition, now=0):
+                self.other.apply([Delete(key=item.key, expected=None)], now=0)
         self.history: dict[Key, tuple[int, ...]] = {}
-
-    def teardown(self) -> None:
-        if hasattr(self, "sqlite"):
-            self.sqlite.close()
 
     def write(self, pair: int, key: Key, kind: str, pick: str, ttl: int | None) -> Write:
         def version(store: Store) -> int:
@@ -278,7 +300,7 @@ class SameAsMemory(RuleBasedStateMachine):
         old = self.history.get(key)
         expected = {
             "none": (None, None), "zero": (0, 0), "old": old or (1, 1),
-            "now": (version(self.memory), version(self.sqlite)),
+            "now": (version(self.memory), version(self.other)),
         }[pick][pair]  # fmt: skip
         if kind == "put":
             expires_at = None if ttl is None else int(self.now) + ttl
@@ -296,45 +318,42 @@ class SameAsMemory(RuleBasedStateMachine):
     def apply(self, asks: list[tuple[Key, str, str, int | None]]) -> None:
         writes = [[self.write(pair, *ask) for ask in asks] for pair in (0, 1)]
         conflicts = []
-        for store, batch in zip((self.memory, self.sqlite), writes, strict=True):
+        for store, batch in zip((self.memory, self.other), writes, strict=True):
             try:
                 store.apply(batch, now=self.now)
             except ConflictError:
                 conflicts.append(store)
         assert len(conflicts) in (0, 2)
         for key, *_ in asks:
-            pair = [store.get(key, now=self.now) for store in (self.memory, self.sqlite)]
+            pair = [store.get(key, now=self.now) for store in (self.memory, self.other)]
             if all(pair):
                 self.history.setdefault(key, tuple(item.version for item in pair if item))
 
-    @rule(seconds=st.integers(1, 5000))
-    def wait(self, seconds: int) -> None:
+    @rule(seconds=st.integers(1, 5000) | st.floats(0.1, 60))
+    def wait(self, seconds: float) -> None:
         self.now += seconds
 
     @invariant()
     def they_agree(self) -> None:
-        if not hasattr(self, "sqlite"):
+        if not hasattr(self, "memory"):
             return
-        for prefix in ("", "a", "a#"):
-            for partition in "pq":
-                memory, sqlite = (
-                    [
-                        (item.key, item.value, item.expires_at)
-                        for item in store.query(partition, prefix, now=self.now)
-                    ]
-                    for store in (self.memory, self.sqlite)
-                )
-                assert memory == sqlite
+        for partition, prefix, limit in (("p", "", 9), ("p", "a#", 1), ("q", "", 9), ("q", "a", 2)):
+            memory, other = (
+                [
+                    (item.key, item.value, item.expires_at)
+                    for item in store.query(partition, prefix, now=self.now, limit=limit)
+                ]
+                for store in (self.memory, self.other)
+            )
+            assert memory == other
 
 
-def test_sqlite_is_the_same_as_memory(tmp_path: Path) -> None:
-    from hypothesis.stateful import run_state_machine_as_test
-
-    machine = type("Machine", (SameAsMemory,), {"path": tmp_path / "store.db"})
+@pytest.mark.parametrize("store", ["sqlite", "dynamodb"], indirect=True)
+def test_a_backend_is_the_same_as_memory(store: Store) -> None:
+    machine = type("Machine", (SameAsMemory,), {"other": store})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=30, stateful_step_count=20, deadline=None,
-            suppress_health_check=[HealthCheck.too_slow],
+            max_examples=30, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow]
         ),
-    )  # fmt: skip
+    )

@@ -24,7 +24,7 @@ HOMES = {
     "keyring": {"credentials/"},
     "fido2": {"factors/", "broker/", "sandbox/"},
     "boto3": {"sts.py", "sandbox/", "cli/demo"},
-    "botocore": {"aws_client.py", "sts.py", "broker/stores/dynamodb.py", "sandbox/"},
+    "botocore": {"aws_client.py", "sts.py", "broker/stores/dynamodb_calls.py", "sandbox/"},
     "click": {"cli/"},
     "rich": {"cli/"},
     "pyotp": {"broker/", "sandbox/"},
