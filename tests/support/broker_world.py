@@ -252,7 +252,7 @@ class World:
         self.keys = keys or Keys()
         self.sts = Sts()
         self.store: Store = store or MemoryStore()
-        self.audit = Audit(self.store, new_writer_id(NOW, os.urandom))
+        self.audit = Audit(self.store, new_writer_id(NOW, os.urandom), signer=LocalSigner(MINT_KEY))
         self.policy = parse_policy(POLICY + ROLES)
         self.broker = Broker(
             policy=lambda: self.policy,

@@ -1,11 +1,15 @@
-"""The audit chains as they are in the store: listing, reading, verifying. The other half writes: ``audit``."""
+"""The audit chains as they lie in the store: their keys, which there are, and their records from either end.
+
+``audit / <writer>`` lists the writers; ``audit#<writer>`` holds ``head`` (the last sequence number, its hash
+and its time) and the records under their 20-digit sequence numbers.
+"""
 
 from __future__ import annotations
 
+import bisect
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from credx.broker.audit_record import GENESIS, digest, signed_part
-from credx.broker.signer import verifies
 from credx.broker.stores import Key
 
 if TYPE_CHECKING:
@@ -13,19 +17,61 @@ if TYPE_CHECKING:
 
     from credx.broker.stores import Store
 
-    PublicKeys = Mapping[str, Mapping[str, str]]  # kid -> public JWK
+    Sorted = tuple[str, Mapping[str, Any]]  # (sort key, record)
 
 WRITERS: Final = "audit"
 PAGE: Final = 1000  # records that share all but the last three digits of their sequence number
+MAX_HOLE: Final = (
+    100  # empty pages to read over: a head may name any number, and a reader must come to its end
+)
 WRITER_ALPHABET: Final = "-0123456789abcdef"
+WRITER_LENGTH: Final = 29
+_TIME_DIGITS: Final = 12
 
 
-class Broken(NamedTuple):
-    """The first record that does not hold. ``seq`` 0: the chain as a whole."""
+class Head(NamedTuple):
+    seq: int
+    hash: str
+    at: int  # seconds since 1970
+
+
+class Named(NamedTuple):
+    """A head as it is named elsewhere: in the first record of a later chain, or in a file of heads."""
 
     writer: str
     seq: int
-    why: str
+    hash: str
+
+
+def named_heads(source: Mapping[str, Any]) -> list[Named]:
+    """What ``source["heads"]`` names; what is not well formed is left out."""
+    heads = source.get("heads")
+    named = []
+    for one in heads if isinstance(heads, list) else ():
+        writer, seq, found = (
+            (one.get(name) for name in Named._fields) if isinstance(one, dict) else (None,) * 3
+        )
+        if (
+            isinstance(writer, str)
+            and well_formed(writer)
+            and isinstance(seq, int)
+            and isinstance(found, str)
+        ):
+            named.append(Named(writer, max(1, seq), found))
+    return named
+
+
+def born(writer: str) -> int:
+    """When the writer's process started, seconds since 1970; no record of its chain is earlier."""
+    return int(writer[:_TIME_DIGITS], 16) // 1000
+
+
+def well_formed(writer: str) -> bool:
+    return (
+        len(writer) == WRITER_LENGTH
+        and writer[_TIME_DIGITS] == "-"
+        and set(writer.replace("-", "", 1)) <= set(WRITER_ALPHABET[1:])
+    )
 
 
 def head_key(writer: str) -> Key:
@@ -36,67 +82,64 @@ def record_key(writer: str, seq: int) -> Key:
     return Key(f"audit#{writer}", f"{seq:020d}")
 
 
-def writers(store: Store, now: float, prefix: str = "") -> Iterator[str]:
-    """All of them, however many: a full page is asked for again in parts."""
-    page = store.query(WRITERS, prefix, now=now, limit=PAGE)
+def head_of(store: Store, writer: str, now: float) -> Head | None:
+    """None: there is none, or what is there is none."""
+    item = store.get(head_key(writer), now=now)
+    if item is None:
+        return None
+    seq, found, at = (item.value.get(name) for name in Head._fields)
+    if not isinstance(seq, int) or seq < 1 or not isinstance(at, int) or not isinstance(found, str):
+        return None
+    return Head(seq, found, at)
+
+
+def record_of(store: Store, writer: str, seq: int, now: float) -> Mapping[str, Any] | None:
+    item = store.get(record_key(writer, seq), now=now)
+    return None if item is None else item.value
+
+
+def writers(store: Store, now: float, prefix: str = "", *, newest_first: bool = False) -> Iterator[str]:
+    """All of them in order of their start, however many: a full page is asked for again in parts."""
+    page = [item.key.sort for item in store.query(WRITERS, prefix, now=now, limit=PAGE)]
     if len(page) < PAGE:
-        yield from (item.key.sort for item in page)
+        yield from reversed(page) if newest_first else page
     else:
-        for letter in WRITER_ALPHABET:
-            yield from writers(store, now, prefix + letter)
+        for letter in reversed(WRITER_ALPHABET) if newest_first else WRITER_ALPHABET:
+            yield from writers(store, now, prefix + letter, newest_first=newest_first)
 
 
-def records(store: Store, writer: str, now: float) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(sort key, record), page by page up to the head; past it too, as long as pages hold something."""
-    head = store.get(head_key(writer), now=now)
-    last = head.value.get("seq", 0) if head else 0
-    page = 0
-    while True:
+def records(store: Store, writer: str, now: float, first: int = 1) -> Iterator[Sorted]:
+    """From sequence number ``first`` on, up to the head; past it too, as long as pages hold something."""
+    head = head_of(store, writer, now)
+    last, page, empty = head.seq if head else 0, first // PAGE, 0
+    start = record_key(writer, first).sort
+    while empty <= MAX_HOLE:
         items = store.query(head_key(writer).partition, f"{page:017d}", now=now, limit=PAGE)
-        yield from ((item.key.sort, item.value) for item in items)
-        page += 1
-        if not items and page * PAGE > (last if isinstance(last, int) else 0):
+        yield from ((item.key.sort, item.value) for item in items if item.key.sort >= start)
+        page, empty = page + 1, 0 if items else empty + 1
+        if not items and page * PAGE > last:
             return
 
 
-def verify_chain(store: Store, writer: str, now: float, keys: PublicKeys | None) -> Broken | None:
-    """Recompute one chain; with ``keys`` its records must be signed by one of them."""
-    seq, prev = 0, GENESIS
-    for sort, record in records(store, writer, now):
-        seq += 1
-        why = _fault(sort, record, writer=writer, seq=seq, prev=prev)
-        if why is None and keys is not None:
-            why = _forged(record, keys)
-        if why:
-            return Broken(writer, seq, why)
-        prev = record["hash"]
-    head = store.get(head_key(writer), now=now)
+def records_backwards(store: Store, writer: str, now: float) -> Iterator[Sorted]:
+    """From the head back to the first."""
+    head = head_of(store, writer, now)
+    if head is None or record_of(store, writer, head.seq, now) is None:  # somebody was at it
+        yield from reversed(list(records(store, writer, now)))
+        return
+    for page in range(head.seq // PAGE, -1, -1):
+        items = store.query(head_key(writer).partition, f"{page:017d}", now=now, limit=PAGE)
+        yield from ((item.key.sort, item.value) for item in reversed(items))
+
+
+def first_since(store: Store, writer: str, since: float, now: float) -> int:
+    """The sequence number of the first record that is not before ``since``, found by halving the chain."""
+    head = head_of(store, writer, now)
     if head is None:
-        return Broken(writer, 0, "the chain has no head")
-    if head.value.get("seq") != seq:
-        return Broken(writer, seq + 1, "records are missing from here on, or the head was set back")
-    if head.value.get("hash") != prev:
-        return Broken(writer, seq, "the head is of another record")
-    return None
+        return 1
 
+    def at(seq: int) -> float:
+        found = (record_of(store, writer, seq, now) or {}).get("at")
+        return found if isinstance(found, int) else math.inf  # a gap never hides what comes after it
 
-def _fault(sort: str, record: Mapping[str, Any], *, writer: str, seq: int, prev: str) -> str | None:
-    if sort != record_key(writer, seq).sort:
-        return "the record is missing"
-    if record.get("hash") != digest(record):
-        return "the record was changed"
-    if record.get("writer") != writer or record.get("seq") != seq:
-        return "the record is of another place"
-    if record.get("prev") != prev:
-        return "the record does not follow the one before"
-    return None
-
-
-def _forged(record: Mapping[str, Any], keys: PublicKeys) -> str | None:
-    """Whoever has the store but no mint key can make a chain of whole hashes, but not these signatures."""
-    key = keys.get(str(record.get("kid")))
-    if key is None:
-        return "the record is not signed by a known key"
-    if not verifies(key, signed_part(record), str(record.get("signature"))):
-        return "the signature of the record is wrong"
-    return None
+    return bisect.bisect_left(range(1, head.seq + 1), since, key=at) + 1

@@ -11,6 +11,7 @@ from credx.protocol import MAX_RESOURCES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+STARTED: Final = "started"  # the first record of a chain; ``Audit`` alone writes it
 EVENTS: Final = frozenset({
     "granted", "issued", "failed", "refused",  # one issuance, design steps 5 and 8
     "enrolled", "removed", "invited", "logged_out", "locked",
@@ -28,6 +29,8 @@ NUMBERS: Final = frozenset({"duration"})
 GENESIS: Final = "0" * 64  # ``prev`` of a writer's first record
 MAX_NAME: Final = 2048  # characters; an ARN's bound. A longer name is refused: cut, it would name another
 MAX_TEXT: Final = 1000  # characters; a longer text is cut, so that a long AWS error still has its record
+
+_NOT_HASHED: Final = frozenset({"hash", "signature", "mint_signature"})
 
 
 def checked(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,24 +70,38 @@ def _text(name: str, value: object) -> str:
 
 
 def link(fields: Mapping[str, Any], *, at: int, writer: str, seq: int, prev: str) -> dict[str, Any]:
-    """A record in its place; ``at`` in seconds since 1970, ``prev`` the hash of the writer's record before."""
-    return {**fields, "at": at, "writer": writer, "seq": seq, "prev": prev}
+    """A record in its place, with its hash and not signed yet.
 
-
-def signed_part(record: Mapping[str, Any]) -> bytes:
-    """What the mint key signs: the record and, through ``prev``, all before it. It has spaces, so it cannot
-    be the signing input of a JWT (RFC 7515 5.1).
+    ``at`` in seconds since 1970, ``prev`` the hash of the writer's record before.
     """
-    unsigned = {name: value for name, value in record.items() if name != "signature"}
-    return f"credx audit record v1 {digest(unsigned)}".encode("ascii")
+    record = {**fields, "at": at, "writer": writer, "seq": seq, "prev": prev}
+    return {**record, "hash": digest(record)}
 
 
 def digest(record: Mapping[str, Any]) -> str:
-    r"""Hex SHA-256 over the canonical JSON of everything but ``hash``.
+    """Hex SHA-256 over ``canonical`` of everything but the hash and the signatures over it."""
+    rest = {name: value for name, value in record.items() if name not in _NOT_HASHED}
+    return hashlib.sha256(canonical(rest).encode("ascii")).hexdigest()
 
-    Canonical: members sorted by code point, no white space, all but ASCII as ``\uXXXX``, integers only. Any
-    JSON library can recompute it.
+
+def canonical(record: Mapping[str, Any]) -> str:
+    r"""JSON in one spelling: members sorted by code point, no white space, all but ASCII as ``\uXXXX``.
+
+    Records hold no fractions, so any JSON library can write it.
+
+    Raises:
+        ValueError: a number that JSON does not have.
     """
-    rest = {name: value for name, value in record.items() if name != "hash"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def signed_part(digest_of_record: str) -> bytes:
+    """What the writer's key signs: through ``prev`` the hash speaks for all before it. It has spaces, so it
+    cannot be the signing input of a JWT (RFC 7515 5.1), nor ``mint_signed_part``.
+    """
+    return f"credx audit record v2 {digest_of_record}".encode("ascii", "replace")
+
+
+def mint_signed_part(digest_of_record: str) -> bytes:
+    """What the mint key signs, of a chain's first record: that this broker made the writer's key."""
+    return f"credx audit writer v2 {digest_of_record}".encode("ascii", "replace")

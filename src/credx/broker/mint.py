@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from credx.aws_limits import TOKEN_RANGE
 from credx.broker.arn import MAX_TAG_VALUE
+from credx.broker.issuance import SHORT
 from credx.jose import sign_jwt
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ MAX_SUBJECT: Final = 255  # STS AssumeRoleWithWebIdentity, SubjectFromWebIdentit
 MAX_TAGS: Final = 50  # IAM User Guide, session tags
 MAX_TAG_KEY: Final = 128
 MAX_SESSION_NAME: Final = 64  # STS RoleSessionName
-SHORT_ISSUANCE: Final = 12  # characters of the issuance id in the session name
 
 # RFC 8176. «pop» and not «hwk»: without attestation nobody knows where a passkey lives, but possession of the
 # key was proved. «user» is the presence test, which the broker always demands. «mfa»: the ID token came first.
@@ -99,8 +99,8 @@ def web_identity_token(
 
 
 def session_name(person: Person, issuance: str) -> str:
-    """RoleSessionName: the readable user, cut where needed, and the first characters of the issuance id."""
-    short = _issuance(issuance)[:SHORT_ISSUANCE]
+    """RoleSessionName: the readable user, cut where needed, and the end of the issuance id, which is random."""
+    short = _issuance(issuance)[-SHORT:]
     return f"{_identity(person)[: MAX_SESSION_NAME - len(short) - 1]}-{short}"
 
 

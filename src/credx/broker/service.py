@@ -26,6 +26,7 @@ from credx.broker.auth_session import Demand
 from credx.broker.enroll import Enrolment
 from credx.broker.exchange import Issuance, StsCalls, at_sts, for_client, private_cause, public_answer
 from credx.broker.factor_session import Served
+from credx.broker.issuance import new_issuance
 from credx.broker.mint import session_name, web_identity_token
 from credx.broker.own_factors import OwnFactors
 from credx.broker.policy import decide, roles_for
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from credx.model import Grant, Secret
     from credx.protocol import Ask, Issued, TokenRequest
 
-ISSUANCE_BYTES: Final = 16
+JTI_BYTES: Final = 16
 COMMIT_TRIES: Final = (
     10  # against parallel requests of the same person; each lost race is one that another won
 )
@@ -153,7 +154,7 @@ class Broker:
 
     def _commit(self, visit: Visit, ask: Ask, proven: Proven) -> Issuance:
         """5. Read and decide again; then proof, counters and ``granted`` in one write, or nothing at all."""
-        issuance_id, jti = self._rng(ISSUANCE_BYTES).hex(), self._rng(ISSUANCE_BYTES).hex()
+        issuance_id, jti = new_issuance(visit.now, self._rng), self._rng(JTI_BYTES).hex()
         for _ in range(COMMIT_TRIES):
             self.admission.look_again(visit)
             grant = self._decide(visit, ask)
