@@ -76,13 +76,13 @@ class Http:
         self._context: ssl.SSLContext | None = None
         self._building = threading.Lock()
 
-    def fetch(self, url: str) -> bytes:
+    def fetch(self, url: str, *, deadline: float = DEADLINE) -> bytes:
         """The body of a plain GET.
 
         Raises:
             UnavailableError: as ``request``, or any status but 200.
         """
-        response = self.request("GET", url, headers={"accept": "application/json"})
+        response = self.request("GET", url, headers={"accept": "application/json"}, deadline=deadline)
         if response.status != 200:
             raise UnavailableError(f"{origin(url)} answered with status {response.status}")
         return response.body

@@ -231,7 +231,7 @@ def test_no_kid() -> None:
 def test_a_kid_is_only_ever_looked_up(kid: str) -> None:
     fetched: list[str] = []
 
-    def fetch(url: str) -> bytes:
+    def fetch(url: str, *, deadline: float) -> bytes:
         fetched.append(url)
         if url.endswith("openid-configuration"):
             return json.dumps({"issuer": ISSUER, "jwks_uri": f"{ISSUER}/jwks"}).encode()

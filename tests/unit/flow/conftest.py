@@ -48,7 +48,7 @@ class FakeBroker:
         self.forms: list[dict[str, list[str]]] = []
         self.steps = 0
 
-    def fetch(self, url: str) -> bytes:
+    def fetch(self, url: str, *, deadline: float = 10) -> bytes:
         raise AssertionError(url)
 
     def count(self, call: str) -> int:

@@ -50,7 +50,7 @@ class Idp:
     fetched: list[str] = field(default_factory=list)
     down: bool = False
 
-    def fetch(self, url: str) -> bytes:
+    def fetch(self, url: str, *, deadline: float = 10) -> bytes:
         self.fetched.append(url)
         if self.down:
             raise UnavailableError("down")

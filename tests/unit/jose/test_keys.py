@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from credx.errors import UnavailableError
 from credx.jose import RemoteKeys, TokenError, TrustedIssuer, rsa_public_jwk
-from credx.jose.keys import LAST_GOOD, MAX_AGE, REFETCH
+from credx.jose.keys import DEADLINE, LAST_GOOD, MAX_AGE, REFETCH, ROOM, ROOM_ALTOGETHER
 
 ISSUER = TrustedIssuer(issuer="https://idp.example.com/realm", audience="credx-cli")
 DISCOVERY = "https://idp.example.com/realm/.well-known/openid-configuration"
@@ -29,7 +29,8 @@ class Site:
         self.kids = ["k1"]
         self.jwks: bytes | None = None
 
-    def __call__(self, url: str) -> bytes:
+    def __call__(self, url: str, *, deadline: float) -> bytes:
+        assert 0 < deadline <= DEADLINE
         self.asked.append(url)
         if self.down:
             raise UnavailableError("down")
@@ -177,10 +178,10 @@ class Gate:
         self.go_on.clear()
         self.entered.clear()
 
-    def __call__(self, url: str) -> bytes:
+    def __call__(self, url: str, *, deadline: float) -> bytes:
         self.entered.set()
         assert self.go_on.wait(10)
-        return self.site(url)
+        return self.site(url, deadline=deadline)
 
 
 def test_nobody_waits_for_a_fetch_while_there_is_a_set(site: Site) -> None:
@@ -203,21 +204,94 @@ def test_nobody_waits_for_a_fetch_while_there_is_a_set(site: Site) -> None:
         fetcher.join()
 
 
-def test_many_threads_at_the_start_wait_for_one_fetch(site: Site) -> None:
+def at_once(count: int, call: Any) -> tuple[list[threading.Thread], list[str]]:
+    answers: list[str] = []
+    threads = [threading.Thread(target=lambda: answers.append(call())) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads, answers
+
+
+def until(true: Any) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_threads_at_the_start_wait_for_one_fetch_and_only_so_many_do(site: Site) -> None:
     gate = Gate(site)
     gate.close()
     keys = RemoteKeys(gate)
-    answers: list[str] = []
-    threads = [threading.Thread(target=lambda: answers.append(ask(keys))) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    assert gate.entered.wait(10)
-    time.sleep(0.1)  # so that the others stand before the door
-    gate.go_on.set()
-    for thread in threads:
-        thread.join()
-    assert answers == ["ok"] * 16
+    threads, answers = at_once(16, lambda: ask(keys))
+    try:
+        until(lambda: len(answers) == 16 - ROOM)
+        assert set(answers) == {"unavailable"}  # at once, not after a wait
+    finally:
+        gate.go_on.set()
+        for thread in threads:
+            thread.join()
+    assert answers.count("ok") == ROOM
     assert len(site.asked) == 2
+
+
+def test_parallel_requests_whose_clocks_were_read_in_another_order_cause_one_fetch(site: Site) -> None:
+    site.down = True
+    keys = RemoteKeys(site)
+    assert [ask(keys, now=T), ask(keys, now=T - 0.001)] == ["unavailable"] * 2
+    assert len(site.asked) == 1
+
+
+def test_no_number_of_slow_providers_takes_every_thread(site: Site) -> None:
+    gate = Gate(site)
+    gate.close()
+    keys = RemoteKeys(gate)
+    others = [TrustedIssuer(issuer=f"https://{n}.example.com", audience="a") for n in range(8)]
+    # one answer each: discovery of another issuer is refused by its name, so those never have a set
+    threads, answers = at_once(1, lambda: ask(keys))
+    assert gate.entered.wait(10)
+
+    def first(issuer: TrustedIssuer) -> None:
+        try:
+            keys.key(issuer, "k1", "RS256", now=T)
+        except UnavailableError:
+            answers.append("unavailable")
+
+    more = [threading.Thread(target=first, args=(issuer,)) for issuer in others]
+    try:
+        for thread in more:
+            thread.start()
+        until(lambda: len(answers) == 1 + len(others) - ROOM_ALTOGETHER)
+    finally:
+        gate.go_on.set()
+        for thread in (*threads, *more):
+            thread.join()
+    assert ask(keys, now=T + 1) == "ok"  # and what was taken is given back
+    assert {keys._inside, *(known.inside for known in keys._issuers.values())} == {0}
+
+
+def test_discovery_and_key_set_share_one_deadline() -> None:
+    clock, allowed = [0.0], []
+
+    def slow(url: str, *, deadline: float) -> bytes:
+        allowed.append(deadline)
+        clock[0] += 3
+        return Site()(url, deadline=deadline)
+
+    assert ask(RemoteKeys(slow, clock=lambda: clock[0])) == "ok"
+    assert allowed == [DEADLINE, DEADLINE - 3]
+
+
+def test_a_discovery_that_takes_all_the_time_leaves_none_for_the_key_set() -> None:
+    clock, asked = [0.0], []
+
+    def slow(url: str, *, deadline: float) -> bytes:
+        asked.append(url)
+        clock[0] += DEADLINE
+        return Site()(url, deadline=deadline)
+
+    assert ask(RemoteKeys(slow, clock=lambda: clock[0])) == "unavailable"
+    assert asked == [DISCOVERY]
 
 
 def test_a_thread_without_any_set_waits_a_bounded_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
