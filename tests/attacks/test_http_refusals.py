@@ -28,7 +28,7 @@ def form(front: Front, token: Secret | None = None, **more: Any) -> bytes:
 
 
 def test_the_list_of_routes_is_whole() -> None:
-    assert len(ROUTES) == 11
+    assert len(ROUTES) == 13
     assert len(GUARDED) == 6
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from credx.broker.pace import Pace
+from credx.broker.pace import ADDRESS_BURST, ADDRESS_RATE, Pace
 from credx.broker.person import person_of
 from credx.broker.stores import ConflictError, StoreUnavailableError
 from credx.broker.users import Profile, load_profile
@@ -84,6 +84,7 @@ class Admission:
         self._keys = keys
         self._now = now
         self._pace = Pace()
+        self.addresses = Pace(ADDRESS_BURST, ADDRESS_RATE)  # those that show no good ID token
 
     @contextmanager
     def visit(self, id_token: Secret, client: str, **about: Any) -> Iterator[Visit]:

@@ -1,32 +1,47 @@
-"""How often one person may be refused: a refusal is a record for ever, and an ID token alone causes it.
+"""How often somebody may be refused: one person, whose refusals are records for ever, or one address.
 
 Only refusals count, so nobody who gets what he asks for is ever held up. In memory and per process: what it
-protects is the store, not a secret (guesses are counted durably, see ``totp``).
+protects is the store and the log, not a secret (guesses are counted durably, see ``totp``).
 """
 
 from __future__ import annotations
 
+import ipaddress
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 BURST: Final = 200  # refusals of one person at once; 64 parallel jobs with one code cause 63
 RATE: Final = 0.2  # a second after that: 17 280 records a day
-MAX_PEOPLE: Final = 10_000  # that are remembered; the one refused longest ago gives way
+MAX_PEOPLE: Final = 10_000  # or addresses that are remembered; the one refused longest ago gives way
+
+# An address is a company as often as a machine: behind one NAT some thousand people may all be refused in the
+# minute in which their identity provider is in trouble, and their SDKs ask three times each.
+ADDRESS_BURST: Final = 5000
+ADDRESS_RATE: Final = (
+    10.0  # a second; one load balancer or scanner that asks for what is not there stays below
+)
+
+_NETWORK: Final = 64  # bits of an IPv6 address: what one subscriber is given at the least (RFC 6177 2)
+_MAX_TEXT: Final = 64  # characters of what is no address
 
 
 class Pace:
-    """A bucket of refusals for each (issuer, subject)."""
+    """A bucket of refusals for each of many; ``burst`` at once, then ``rate`` a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, burst: float = BURST, rate: float = RATE) -> None:
+        self._burst, self._rate = float(burst), rate
         self._lock = threading.Lock()
-        self._buckets: dict[tuple[str, str], tuple[float, float]] = {}  # who -> left, as of
+        self._buckets: dict[Hashable, tuple[float, float]] = {}  # who -> left, as of
 
-    def allows(self, who: tuple[str, str], *, now: float) -> bool:
-        """Whether one more request of this person may be looked at."""
+    def allows(self, who: Hashable, *, now: float) -> bool:
+        """Whether one more request of this one may be looked at."""
         with self._lock:
             return self._left(who, now) >= 1
 
-    def refused(self, who: tuple[str, str], *, now: float) -> None:
+    def refused(self, who: Hashable, *, now: float) -> None:
         """Count one refusal."""
         with self._lock:
             left = max(0.0, self._left(who, now) - 1)
@@ -35,6 +50,18 @@ class Pace:
             if len(self._buckets) > MAX_PEOPLE:
                 del self._buckets[next(iter(self._buckets))]
 
-    def _left(self, who: tuple[str, str], now: float) -> float:
-        left, since = self._buckets.get(who, (float(BURST), now))
-        return min(float(BURST), left + max(0.0, now - since) * RATE)
+    def _left(self, who: Hashable, now: float) -> float:
+        left, since = self._buckets.get(who, (self._burst, now))
+        return min(self._burst, left + max(0.0, now - since) * self._rate)
+
+
+def neighbourhood(address: str) -> Hashable:
+    """Who is counted as one: an IPv4 address, or the /64 that an IPv6 address is in."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])  # the zone of a link-local address is ours
+    except ValueError:
+        return address[:_MAX_TEXT]
+    if isinstance(ip, ipaddress.IPv4Address):
+        return int(ip)
+    mapped = ip.ipv4_mapped
+    return int(mapped) if mapped is not None else ("v6", int(ip) >> (128 - _NETWORK))

@@ -6,25 +6,19 @@ counted and told), bounded in length, and cleaned: one line of JSON, whatever th
 
 from __future__ import annotations
 
-import json
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING
 
+from credx.broker import telemetry
 from credx.model import Secret
-from credx.ui import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LOGGER = logging.getLogger("credx.security")
-
 BURST = 20  # lines of one event at once
 RATE = 1.0  # lines a second of one event, after the burst: 86 400 a day, about 40 MB at the most
 MAX_EVENTS = 64  # kinds of events; more can only be a fault of the program, and share one bucket
-MAX_TEXT = 200  # characters of a value
-MAX_FIELDS = 16
 
 
 class SecurityLog:
@@ -38,20 +32,15 @@ class SecurityLog:
         self._buckets: dict[str, tuple[float, float, int]] = {}  # event -> tokens, as of, dropped since
 
     def __call__(self, event: str, **fields: object) -> None:
-        """One line. Raises ``TypeError`` for a Secret."""
+        """One line. Raises ``TypeError`` for a Secret, also where the line is dropped."""
         if any(isinstance(value, Secret) for value in fields.values()):
             raise TypeError("a Secret does not belong into a log")
         now = self._clock()
         dropped = self._admit(event, now)
         if dropped is None:
             return
-        line: dict[str, object] = {"event": event, "at": int(now)}
-        if dropped:
-            line["dropped"] = dropped
-        for name, value in list(fields.items())[:MAX_FIELDS]:
-            plain = value is None or isinstance(value, bool | int)
-            line.setdefault(name, value if plain else clean(value, MAX_TEXT))
-        LOGGER.warning("%s", json.dumps(line))  # ASCII: \u escapes for all the rest
+        told = {"dropped": dropped} if dropped else {}
+        telemetry.SECURITY.warning("%s", telemetry.event_line(event, told | fields | told, at=now))
 
     def _admit(self, event: str, now: float) -> int | None:
         """How many lines of this event were dropped since the last one, or None: drop this one too."""

@@ -22,7 +22,9 @@ FACTORS_PATH: Final = "/factors"
 FACTORS_BEGIN_PATH: Final = "/factors/begin"
 FACTORS_COMPLETE_PATH: Final = "/factors/complete"
 FACTOR_SESSIONS_PATH: Final = "/factor-sessions"
-HEALTH_PATH: Final = "/healthz"
+HEALTH_PATH: Final = "/healthz"  # the process lives; touches nothing
+READY_PATH: Final = "/readyz"  # it can do its work
+OPENAPI_PATH: Final = "/openapi.json"
 
 MAX_BODY: Final = 64 * 1024  # bytes; an ID token (16 KiB) and an assertion (a few KiB) fit
 MAX_RESOURCES: Final = 50  # design, step 3
@@ -32,6 +34,7 @@ MAX_ARN: Final = 2048  # IAM's bound
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # roles, scopes, groups
 OPERATION = re.compile(r"creds|shell|run|forward:[A-Za-z0-9.\[\]:_-]{1,255}:[0-9]{1,5}")
+FACTOR_ID = re.compile(r"[0-9a-f]{16}")
 HANDLE = re.compile(r"[A-Za-z0-9_-]{16,128}")  # auth_session, factor_session, enrolment, invitation
 OTP = re.compile(r"[0-9]{6}", re.ASCII)
 
@@ -50,7 +53,9 @@ ERROR_STATUS: Final[Mapping[str, int]] = {
     AWS_REFUSED: 403,
     "not_found": 404,
     "method_not_allowed": 405,
+    "request_timeout": 408,  # RFC 9110 15.5.9
     "payload_too_large": 413,
+    "headers_too_large": 431,  # RFC 6585 5
     "slow_down": 429,
     "server_error": 500,
     "temporarily_unavailable": 503,

@@ -21,6 +21,8 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", "")
 PUBLIC = {
     "/healthz",
+    "/readyz",
+    "/openapi.json",
     "/.well-known/openid-configuration",
     "/.well-known/jwks.json",
     "/.well-known/credx-configuration",
@@ -42,7 +44,7 @@ def test_every_route_but_the_public_ones_and_token_demands_a_bearer_token(
     world: Any,
 ) -> None:  # CVE-2025-66406
     guarded = [route for route in ROUTES if path_of(route) not in PUBLIC | {"/token"}]
-    assert len(guarded) == len(ROUTES) - 5 == 6
+    assert len(guarded) == len(ROUTES) - 7 == 6
     assert {path_of(route) for route in ROUTES if route.public} == PUBLIC
     for route in guarded:
         for authorization in (None, "", "Bearer", "Bearer ", "Basic YWxpY2U6eA==", "Bearer x y", "Bearer\tx"):
