@@ -89,9 +89,12 @@ class Quiet(MotoRequestHandler):
 class Dynamo:
     """The server; ``with Dynamo() as dynamo: store = dynamo.new()``."""
 
+    def __init__(self, port: int = 0) -> None:
+        self._port = port
+
     def __enter__(self) -> Self:
         self.gate = Gate()
-        self._server = make_server("127.0.0.1", 0, self.gate, threaded=True, request_handler=Quiet)
+        self._server = make_server("127.0.0.1", self._port, self.gate, threaded=True, request_handler=Quiet)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True)
         self._thread.start()

@@ -125,12 +125,12 @@ class DynamoStore:
         self._calls.close()
 
     def _check(self, table: Table) -> None:
-        answer = self._calls.once("describe_table", {})
+        answer = self._calls.once("describe_table", {}, shows="Table")
         if isinstance(answer, Trouble):
             if answer.code == "ResourceNotFoundException":
                 raise ConfigError(f"there is no table {table.name} in {table.region}", hint=_HINT)
             raise answer.error
-        description = answer.get("Table", {})
+        description = answer["Table"]
         for name, wanted in KEYS.items():
             if sorted(map(str, description.get(name, ()))) != sorted(map(str, wanted)):
                 raise ConfigError(f"the table {table.name} has other keys than credx's", hint=_HINT)

@@ -139,8 +139,12 @@ class Calls:
             StoreUnavailableError: no answer. If it was a write, whether it was made is not known.
         """
         ends, lost, waits = ends or deadline(), False, iter(WAITS)
+        if time.monotonic() > ends:
+            raise StoreUnavailableError("dynamodb: too slow")
         while True:
-            answer = self.once(operation, asked)
+            answer = self.once(
+                operation, {**asked, "ReturnConsumedCapacity": "TOTAL"}, shows="ConsumedCapacity"
+            )
             if not isinstance(answer, Trouble):
                 return answer
             if lost and answer.stored is not None and answer.stored == asked["Item"]["version"]:
@@ -156,7 +160,10 @@ class Calls:
             raise StoreUnavailableError("dynamodb: an answer was lost")
         raise answer.error
 
-    def once(self, operation: str, asked: Mapping[str, Any]) -> dict[str, Any] | Trouble:
+    def once(self, operation: str, asked: Mapping[str, Any], *, shows: str) -> dict[str, Any] | Trouble:
+        """``shows`` is in every answer that DynamoDB makes. Without it, botocore would read the page of some proxy
+        as «no such item» or «written».
+        """
         from botocore.exceptions import ClientError  # noqa: PLC0415 -- not for a broker on SQLite
 
         if not self._open:
@@ -169,6 +176,8 @@ class Calls:
             return _trouble(exc.response)
         except Exception as exc:  # noqa: BLE001 -- timeouts, TLS; and parsers raise what the answer makes them raise
             return Trouble(_unavailable(type(exc).__name__), again=True, lost=True)
+        if shows not in answer:
+            return Trouble(_unavailable("NoAnswer"), again=True, lost=True)
         return answer
 
 
