@@ -158,7 +158,7 @@ def _check_scopes(role: Role, table: Table) -> None:
 def _try_compose(role: Role, scopes: Iterable[Scope], table: Table) -> None:
     """What can be known now: ``${target}`` is as long as the longest pattern, which a real one exceeds."""
     statements = [*role.statements, *(statement for scope in scopes for statement in scope.statements)]
-    targets = sorted(role.targets, key=len)[-1:]
+    targets = [pattern.replace("*", "0") for pattern in sorted(role.targets, key=len)[-1:]]
     try:
         compose(statements, targets, room=EXPIRY_ROOM if role.sts == BROKER else 0)
     except SessionPolicyError as exc:

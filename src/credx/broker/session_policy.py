@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TARGET: Final = "${target}"
 VERSION: Final = "2012-10-17"
 
+_LITERAL = re.compile(r"[^*?$]*")  # IAM reads more into the others: wildcards, variables
 _ALLOWED = re.compile(r"[\u0020-\u00ff]*")  # STS API; compact JSON holds no tab or line end
 
 
@@ -31,12 +32,14 @@ def compose(statements: Sequence[Statement], targets: Sequence[str], *, room: in
 
     Args:
         statements: of the role and of the chosen scopes.
-        targets: full ARNs that ``${target}`` stands for.
+        targets: full ARNs that ``${target}`` stands for; each for itself alone.
         room: characters to leave free for what the broker appends, see ``with_expiry``.
 
     Raises:
-        SessionPolicyError: too long, or a character that STS does not take.
+        SessionPolicyError: too long, a character that STS does not take, or a target that is a pattern.
     """
+    if not all(map(_LITERAL.fullmatch, targets)):
+        raise SessionPolicyError("a target holds a wildcard or a variable")
     written = [s for s in (_write(statement, targets) for statement in statements) if s is not None]
     if not written:
         return None

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from credx.broker.rules import Role
 
 ACCOUNT: Final = "111122223333"
 REGION: Final = "eu-central-1"
 LOGS: Final = "example-logs"
 DEV: Final = "example-dev"
-SHORTEST_MAX_SESSION: Final = 3600  # seconds, IAM MaxSessionDuration
 
 OBJECTS: Final[Mapping[str, Mapping[str, str]]] = {
     LOGS: {
@@ -151,34 +147,8 @@ _DEV_BUCKET: Final = [
 ]
 
 
-def _with_tag(tag: str, value: str, action: str | list[str], resource: str) -> dict[str, Any]:
-    condition = {"StringEquals": {f"aws:PrincipalTag/{tag}": value}}
-    return {"Effect": "Allow", "Action": action, "Resource": resource, "Condition": condition}
-
-
-# What each role may do in AWS. Wide where a scope or a target narrows it by a tag of the signed token.
+# What the roles may do in AWS beyond what the policy file says of them, and ``credx broker template`` prints.
 PERMISSIONS: Final[Mapping[str, list[dict[str, Any]]]] = {
-    "prod-logs": [
-        _with_tag("credx-scope-read", "logs", "s3:ListBucket", f"arn:aws:s3:::{LOGS}"),
-        _with_tag("credx-scope-read", "logs", "s3:GetObject", f"arn:aws:s3:::{LOGS}/app/*"),
-        _with_tag("credx-scope-write", "logs", "s3:PutObject", f"arn:aws:s3:::{LOGS}/app/*"),
-        _with_tag("credx-scope-secret", "read", "s3:GetObject", f"arn:aws:s3:::{LOGS}/secret/*"),
-    ],
-    "prod-shell": [
-        {
-            "Effect": "Allow",
-            "Action": "ssm:StartSession",
-            "Resource": [
-                f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/${{aws:PrincipalTag/credx-target}}",
-                f"arn:aws:ssm:{REGION}:*:document/*",
-            ],
-        },
-        {
-            "Effect": "Allow",
-            "Action": ["ssm:TerminateSession", "ssm:ResumeSession"],
-            "Resource": f"arn:aws:ssm:{REGION}:{ACCOUNT}:session/*",
-        },
-    ],
     "prod-admin": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
     "dev": _DEV_BUCKET,
     "dev-totp": _DEV_BUCKET,
@@ -197,63 +167,7 @@ def policy_text(*, broker: str, issuer: str, client_id: str) -> str:
     return POLICY.format(broker=broker, issuer=issuer, client_id=client_id)
 
 
-def permissions(role: str) -> str:
-    """The one permission policy of a role, as JSON."""
-    return document(PERMISSIONS[role])
-
-
-def trust(role: Role, *, broker: str) -> str:
-    """A trust policy that lets in nothing but the broker's token for this role, as docs/broker.md explains it.
-
-    One statement for each action, so that a condition key exists where it is tested.
-    """
-    host = urlsplit(broker).netloc
-    principal = {"Federated": f"arn:aws:iam::{role.account}:oidc-provider/{host}"}
-    scope_tags = sorted({tag for scope in role.scopes.values() for tag in scope.tags})
-    target_tag = [] if role.target == "none" else ["credx-target"]
-    login: dict[str, Any] = {
-        "StringEquals": {
-            f"{host}:aud": audience(role),
-            "aws:RequestTag/credx-role": role.name,
-            "aws:RequestTag/credx-factor": list(role.factors),
-        },
-        "StringLike": {f"{host}:sub": f"role:{role.name}:user:*"},
-        "Null": {"sts:SourceIdentity": "false"},
-    }
-    if role.target == "required":
-        login["Null"]["aws:RequestTag/credx-target"] = "false"
-    if role.roles_claim:
-        login["Bool"] = {"sts:RoleAuthorizedByIdp": "true"}
-    tag_keys = ["credx-role", "credx-factor", "credx-issuance", *target_tag, *scope_tags]
-    tags = {"ForAllValues:StringEquals": {"aws:TagKeys": tag_keys}, "Null": {"aws:TagKeys": "false"}}
-    who = {"StringLike": {"sts:SourceIdentity": "?*"}}
-    return document(
-        [
-            _statement("Login", "sts:AssumeRoleWithWebIdentity", principal, login),
-            _statement("Tags", "sts:TagSession", principal, tags),
-            _statement("Who", "sts:SetSourceIdentity", principal, who),
-        ]
-    )
-
-
-def _statement(sid: str, action: str, principal: Mapping[str, str], condition: Any) -> dict[str, Any]:
-    return {
-        "Sid": sid,
-        "Effect": "Allow",
-        "Action": action,
-        "Principal": principal,
-        "Condition": condition,
-    }
-
-
-def max_session(role: Role) -> int:
-    """MaxSessionDuration in seconds: as short as IAM lets it be, because the client asks STS for the duration."""
-    return max(SHORTEST_MAX_SESSION, role.max_duration)
-
-
-def audience(role: Role) -> str:
-    return f"credx:{role.partition}:{role.account}"
-
-
-def document(statements: list[dict[str, Any]]) -> str:
-    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+def permissions(role: str, generated: Mapping[str, Any]) -> str:
+    """The one permission policy of a role, as JSON; ``generated``: what the policy file makes of it."""
+    statements = [*generated["Statement"], *PERMISSIONS.get(role, ())]
+    return json.dumps({**generated, "Statement": statements})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from fido2.client import DefaultClientDataCollector, Fido2Client
 from fido2.webauthn import PublicKeyCredentialCreationOptions
 
+from credx.broker.role_template import role_template
 from credx.broker_client import Enrolment
 from credx.sandbox import scenario
 
@@ -37,19 +39,22 @@ def seed_aws(aws: AwsFront, policy: Policy) -> dict[str, str]:
 
 def _seed_iam(aws: AwsFront, policy: Policy) -> None:
     iam = aws.admin_client("iam")
-    audiences = sorted({scenario.audience(role) for role in policy.roles.values()})
+    made = {role.name: role_template(policy, role) for role in policy.roles.values()}
+    audiences = sorted({client for one in made.values() for client in one.provider["client_ids"]})
     iam.create_open_id_connect_provider(
         Url=policy.broker.issuer, ClientIDList=audiences, ThumbprintList=[THUMBPRINT]
     )
     for role in policy.roles.values():
         iam.create_role(
             RoleName=role.name,
-            AssumeRolePolicyDocument=scenario.trust(role, broker=policy.broker.issuer),
-            MaxSessionDuration=scenario.max_session(role),
+            AssumeRolePolicyDocument=json.dumps(made[role.name].trust_policy),
+            MaxSessionDuration=made[role.name].max_session_duration,
             Description=role.description,
         )
         iam.put_role_policy(
-            RoleName=role.name, PolicyName="permissions", PolicyDocument=scenario.permissions(role.name)
+            RoleName=role.name,
+            PolicyName="permissions",
+            PolicyDocument=scenario.permissions(role.name, made[role.name].permission_policy),
         )
 
 
