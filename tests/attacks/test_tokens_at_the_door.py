@@ -165,7 +165,7 @@ def test_a_token_while_its_issuers_keys_are_out_of_reach(
 ) -> None:
     keys: Any = front.world.keys
 
-    def down(_: str) -> bytes:
+    def down(*_: Any, **__: Any) -> bytes:
         raise UnavailableError("no route")
 
     monkeypatch.setattr(keys, "_fetch", down)

@@ -12,7 +12,8 @@ import threading
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import logging
+    from collections.abc import Callable, Iterator
 
 SIGNALLED: Final = 128  # a shell's exit code for "ended by signal n" is 128 + n
 _ENDING: Final = ("SIGTERM", "SIGHUP", "SIGINT")
@@ -43,6 +44,22 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def at_hangup(act: Callable[[], object]) -> Iterator[None]:
+    """SIGHUP calls ``act`` instead of ending anything, in a thread of its own: a handler must not wait for a lock."""
+    number = getattr(signal, "SIGHUP", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(
+        number, lambda *_: threading.Thread(target=act, name="hangup", daemon=True).start()
+    )
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 def numbers() -> list[signal.Signals]:
     return [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
 
@@ -53,11 +70,16 @@ def ignore_signals() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
-def log_to_stderr(name: str, level: str | None) -> None:
-    """Messages of the logger ``name`` from ``level`` on go to stderr as they are; None keeps them quiet."""
+def log_to_stderr(name: str, level: str | None, formatter: logging.Formatter | None = None) -> None:
+    """Messages of the logger ``name`` from ``level`` on go to stderr, as they are or as ``formatter`` has them.
+
+    None as the level keeps them quiet.
+    """
     import logging
 
     logger = logging.getLogger(name)
+    handler = logging.NullHandler() if level is None else logging.StreamHandler()
+    handler.setFormatter(formatter)
     logger.propagate = False
-    logger.handlers[:] = [logging.NullHandler() if level is None else logging.StreamHandler()]
+    logger.handlers[:] = [handler]
     logger.setLevel(level or "CRITICAL")

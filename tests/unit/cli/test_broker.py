@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -95,6 +96,8 @@ def test_serve_serves_until_it_is_told_to_stop(policy: Path, tmp_path: Path, num
         assert answer.status == 200
     running.send_signal(number)
     assert running.wait(15) == 0
-    rest = running.stderr.read()
+    *lines, last = running.stderr.read().splitlines()
     running.stderr.close()
-    assert rest == "credx: stopped\n"
+    assert last == "credx: stopped"
+    told = [json.loads(line) for line in lines]
+    assert [(t["route"], t["status"]) for t in told if t["event"] == "request"] == [("/healthz", 200)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import re
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from credx.cli.broker.common import data_option, policy_option
-from credx.cli.longrun import ended_by_signals, log_to_stderr
+from credx.cli.longrun import at_hangup, ended_by_signals, log_to_stderr
 from credx.cli.options import needs
 from credx.errors import UsageError
 from credx.ui import clean
@@ -17,9 +18,16 @@ from credx.ui import clean
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from credx.broker.service import Broker
     from credx.cli.edges import App
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8080"  # TLS ends in front of it, see docs/broker.md
+# one line of JSON each, see broker/telemetry.py
+_LOGS: Final = {
+    "credx": "INFO",
+    "waitress": "WARNING",
+    "waitress.queue": "ERROR",  # it warns of every request that waits for a moment
+}
 _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})")
 
 
@@ -34,6 +42,12 @@ _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})")
     "--ca-file", metavar="PATH", type=click.Path(exists=True, dir_okay=False, resolve_path=True),
     help="CA certificates to trust instead of the system's.",
 )  # fmt: skip
+@click.option(
+    "--log-audit/--no-log-audit",
+    default=True,
+    show_default=True,
+    help="Copy every audit record to the log: the copy that a cut chain is held against.",
+)
 @click.pass_obj
 def serve(
     app: App,
@@ -44,25 +58,36 @@ def serve(
     listen: str,
     trusted_proxy: str | None,
     ca_file: str | None,
+    log_audit: bool,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C or SIGTERM. A changed policy file holds after two seconds, with SIGHUP at once."""
     host, port = _address(listen)
     with needs("broker"):
-        from credx.broker import wsgi
+        from credx.broker import telemetry, wsgi
         from credx.broker.assemble import open_broker
-    running = open_broker(policy_file, data_dir, ca_file=ca_file, now=app.edges.now)
-    log_to_stderr("credx", "INFO")  # the security log, one JSON line each
-    log_to_stderr("waitress", "WARNING")
-    log_to_stderr("waitress.queue", "ERROR")  # it warns of every request that waits for a moment
+    for name, level in _LOGS.items():
+        log_to_stderr(name, level, telemetry.JsonLines())
+    copy = telemetry.audit_copy if log_audit else None
+    running = open_broker(policy_file, data_dir, ca_file=ca_file, now=app.edges.now, copy=copy)
     try:
         server = wsgi.serve(running, host, port, trusted_proxy=trusted_proxy)
     except OSError as exc:
         raise UsageError(f"cannot listen on {listen}: {exc.strerror}", hint="--listen HOST:PORT") from exc
-    with contextlib.closing(running.store), ended_by_signals():
+    with contextlib.closing(running.store), ended_by_signals(), _following(app, running):
+        if not _loopback(host):
+            app.ui.note(
+                f"warning: {host} is no loopback address and this is plain HTTP: end TLS in front of it"
+            )
         app.ui.note(f"{running.policy().broker.issuer} listens on http://{host}:{server.effective_port}")
         server.run()  # returns after Ctrl-C and SIGTERM, once the requests at hand are answered
         server.close()
     app.ui.note("stopped")
+
+
+def _following(app: App, running: Broker) -> contextlib.AbstractContextManager[None]:
+    """SIGHUP makes the broker look at its policy file now. In a terminal it says that the terminal has gone."""
+    look = getattr(running.policy, "look_now", None)
+    return contextlib.nullcontext() if look is None or app.edges.notes_visible() else at_hangup(look)
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -70,3 +95,10 @@ def _address(listen: str) -> tuple[str, int]:
     if match is None or not 0 <= int(match[3]) <= 65535:
         raise UsageError(f"{clean(listen)!r} is not HOST:PORT", hint=f"--listen {DEFAULT_LISTEN}")
     return match[1] or match[2], int(match[3])
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
