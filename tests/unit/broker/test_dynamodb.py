@@ -185,6 +185,15 @@ def test_one_put_is_no_transaction_and_everything_else_is(dynamo: Dynamo, store:
     assert dynamo.gate.asked == ["PutItem", *["TransactWriteItems"] * 3]
 
 
+def test_every_read_is_consistent(dynamo: Dynamo, store: DynamoStore) -> None:
+    """moto always is; DynamoDB is only when asked (an old copy of a profile is not yet disabled)."""
+    bodies: list[dict[str, Any]] = []
+    dynamo.gate.trouble = lambda _, body: bodies.append(body)
+    store.get(A, now=NOW)
+    store.query("user#a", now=NOW)
+    assert [body["ConsistentRead"] for body in bodies] == [True, True]
+
+
 # -- lost answers, contention
 
 
