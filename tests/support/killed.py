@@ -14,6 +14,19 @@ import shutil
 import sys
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from support import broker_world
+from support.broker_world import World
+
+from credx.broker.api import Request
+from credx.broker.stores.sqlite import SqliteStore
+from credx.protocol import TOKEN_PATH
+
 BEGIN, END = "/credx-request-begins", "/credx-request-ends"
 
 # Linux on x86_64 (arch/x86/entry/syscalls/syscall_64.tbl): what Python and SQLite may call in a request
@@ -25,44 +38,50 @@ NUMBERS = {
 UNSEEN = {"getpid", "geteuid", "brk", "mmap", "munmap", "mprotect", "madvise", "futex", "getrandom"}
 
 
-def main(place: Path) -> None:
-    """``jobs.json``: what to redeem, and for each run its directory, a call and how often to call it in vain."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    from support import broker_world
+def keys() -> dict[str, str]:
+    """The keys of this process's world, for a process that has to be of the same."""
+    return {
+        name: getattr(broker_world, name)
+        .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        .decode()
+        for name in ("IDP_KEY", "MINT_KEY")
+    }
 
-    job = json.loads((place / "jobs.json").read_text())
-    for name, pem in job["keys"].items():
+
+def use_keys(given: dict[str, str]) -> None:
+    for name, pem in given.items():
         setattr(broker_world, name, load_pem_private_key(pem.encode(), password=None))
+
+
+def redeem(world: World, form: bytes) -> int:
+    """The status of the answer to a request to ``/token``."""
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    request = Request(method="POST", path=TOKEN_PATH, headers=kind, body=form, client="10.0.0.1")
+    return world.api.handle(request).status
+
+
+def main(place: Path, name: str) -> None:
+    """``jobs.json``: what to redeem. ``name``: for each run its directory, a call, and how often to make it in vain."""
+    job = json.loads((place / "jobs.json").read_text())
+    use_keys(job["keys"])
     ends = {}
-    for name, call, in_vain in json.loads((place / sys.argv[2]).read_text()):
+    for run, call, in_vain in json.loads((place / name).read_text()):
         child = os.fork()
         if not child:
-            shutil.copytree(place / "seed", place / name)
-            _redeem(place / name, job["form"].encode(), job["now"], call, in_vain)
+            shutil.copytree(place / "seed", place / run)
+            _redeem(place / run, job["form"].encode(), job["now"], call, in_vain)
             os._exit(0)
-        ends[name] = os.waitpid(child, 0)[1]
-    (place / f"ends-of-{sys.argv[2]}").write_text(json.dumps(ends))
+        ends[run] = os.waitpid(child, 0)[1]
+    (place / f"ends-of-{name}").write_text(json.dumps(ends))
 
 
 def _redeem(run: Path, form: bytes, now: float, call: str, in_vain: int) -> None:
-    from support.broker_world import World
-
-    from credx.broker.api import Request
-    from credx.broker.stores.sqlite import SqliteStore
-
     world = World(SqliteStore(run / "broker.db"))
     world.clock.time = now
-    request = Request(
-        method="POST",
-        path="/token",
-        headers={"content-type": "application/x-www-form-urlencoded"},
-        body=form,
-        client="10.0.0.1",
-    )
     for _ in range(in_vain):
         ctypes.CDLL(None).syscall(*(ctypes.c_long(value) for value in (NUMBERS[call], -1, 0, 0, 0)))
     Path(BEGIN).exists()
-    status = world.api.handle(request).status
+    status = redeem(world, form)
     answer = os.open(run / "answer", os.O_WRONLY | os.O_CREAT, 0o600)
     os.write(answer, b"%d" % status)
     os.close(answer)
@@ -70,4 +89,4 @@ def _redeem(run: Path, form: bytes, now: float, call: str, in_vain: int) -> None
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])
