@@ -22,6 +22,10 @@ _PATTERN = re.compile(
     r"arn:[a-z-]+:[a-z0-9-]+:(?:[a-z0-9-]*|\*):[0-9]{12}:[A-Za-z0-9_.:/=+@*-]+", re.ASCII
 )  # partition and account are the role's own and stand for themselves
 
+_LONG_REGION = "ap-southeast-1"
+_LONG_IDS = {"instance": 19, "managed-instance": 20}  # i-, mi- and 17 hex digits
+_LONG_NAME = 32  # such as the id of an ECS task
+
 
 class Arn(NamedTuple):
     partition: str
@@ -74,6 +78,13 @@ def matches(pattern: str, text: str) -> bool:
         and all(map(glob, wanted, given))
         and glob(_last(wanted[-1]), _last(given[-1]))
     )
+
+
+def long_example(pattern: str) -> str:
+    """An ARN of this pattern that is about as long as one gets."""
+    *head, region, account, resource = pattern.split(":", 5)
+    name = "x" * _LONG_IDS.get(resource.split("/")[0], _LONG_NAME)
+    return ":".join([*head, region.replace("*", _LONG_REGION), account, resource.replace("*", name)])
 
 
 def _last(resource: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from credx import sts
 from credx.broker.audit import Audit, new_writer_id
-from credx.broker.policy_file import load_policy
+from credx.broker.policy_source import PolicySource
 from credx.broker.seal import Sealer
 from credx.broker.service import Broker
 from credx.broker.signer import LocalSigner
@@ -62,7 +62,7 @@ def open_broker(
 ) -> Broker:
     """Open what a broker needs; on the first start keys and database are made.
 
-    The policy is read once: a changed one takes a restart. ``data_dir`` is this broker's alone, for its owner
+    The policy follows its file, see ``PolicySource``. ``data_dir`` is this broker's alone, for its owner
     only. ``sts_endpoint`` and ``ca_file`` say where STS is and who vouches for servers, instead of the
     defaults. ``copy`` receives every audit record once it is durable.
 
@@ -70,13 +70,13 @@ def open_broker(
         ConfigError: the policy or a file in the directory is not as it must be.
         StoreUnavailableError: the database cannot be opened.
     """
-    policy = load_policy(policy_path)
+    policy = PolicySource(policy_path, now=now)
     home = _home(data_dir)
     signer = LocalSigner.open(home / "signing-key.pem")
     store = SqliteStore(home / "broker.db")
     exchange = functools.partial(sts.assume_role_with_web_identity, endpoint=sts_endpoint, ca_file=ca_file)
     return Broker(
-        policy=lambda: policy,
+        policy=policy,
         store=store,
         audit=Audit(store, new_writer_id(now(), secrets.token_bytes), signer=signer, copy=copy),
         signer=signer,

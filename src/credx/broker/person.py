@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,13 +16,11 @@ from credx.errors import Refusal
 from credx.jose import CLOCK_LEEWAY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from credx.broker.rules import Group, IssuerRule, Policy
+    from credx.broker.rules import IssuerRule, Policy
     from credx.model import VerifiedClaims
 
-MAX_USER: Final = 64  # characters of SourceIdentity and RoleSessionName (STS API)
-USER_HASH: Final = 8  # hex digits that keep two people with one readable name apart
+MAX_USER: Final = 55  # characters: with ``-`` and 8 digits of an issuance a RoleSessionName has 64 (STS API)
+USER_HASH: Final = 16  # hex digits that keep two people with one readable name apart (ADR 9)
 MAX_GROUPS: Final = 1000  # values of a groups claim; Entra stops at 200, a 16 KiB token holds no more
 IDP_MFA_MAX_AGE: Final = 300  # seconds since auth_time (design, enrolment)
 
@@ -53,23 +52,66 @@ def person_of(policy: Policy, claims: VerifiedClaims) -> Person:
     Raises:
         Refusal: the issuer is not in the policy, or who is in which group cannot be told for certain.
     """
-    rule = policy.issuers.get(claims.issuer)
+    return _person(
+        policy, claims.issuer, claims.subject, claims.claims, amr=claims.amr, auth_time=claims.auth_time
+    )
+
+
+def suppose(policy: Policy, issuer: str, subject: str, claims: Mapping[str, Any]) -> Person:
+    """Who somebody would be whose ID token said this. Nobody has signed it: for explaining alone.
+
+    Raises:
+        Refusal: as ``person_of``.
+    """
+    return _person(policy, issuer, subject, claims, amr=(), auth_time=None)
+
+
+def _person(
+    policy: Policy,
+    issuer: str,
+    subject: str,
+    claims: Mapping[str, Any],
+    *,
+    amr: tuple[str, ...],
+    auth_time: int | None,
+) -> Person:
+    rule = policy.issuers.get(issuer)
     if rule is None:
         raise Refusal("invalid_token", "the identity provider is not trusted here", "issuer not in policy")
-    if not claims.subject or not claims.subject.isprintable():
-        raise Refusal("invalid_token", "the subject of the ID token is not usable", "sub is not printable")
-    values = _group_values(rule, claims.claims)
-    user_key = hashlib.sha256(f"{claims.issuer}\0{claims.subject}".encode()).hexdigest()
+    try:
+        user_key = user_key_of(issuer, subject)
+    except ValueError as exc:
+        raise Refusal("invalid_token", "the subject of the ID token is not usable", str(exc)) from exc
+    values = _group_values(rule, claims)
     return Person(
         user_key=user_key,
-        user=_readable(claims.claims.get(rule.readable_claim), user_key),
-        issuer=claims.issuer,
-        subject=claims.subject,
-        groups=frozenset(n for n, group in policy.groups.items() if _member(group, claims, values)),
+        user=shown_name(claims.get(rule.readable_claim), user_key),
+        issuer=issuer,
+        subject=subject,
+        groups=policy.membership.of(issuer, subject, values, claims),
         workload=rule.workloads,
-        amr=claims.amr,
-        auth_time=claims.auth_time,
+        amr=amr,
+        auth_time=auth_time,
     )
+
+
+def user_key_of(issuer: str, subject: str) -> str:
+    """Hex SHA-256(issuer NUL subject): nothing is folded, trimmed or left out, so no two pairs are one person.
+
+    Raises:
+        ValueError: one of them is empty or has characters that nobody can see.
+    """
+    for name, text in (("issuer", issuer), ("subject", subject)):
+        if not text.isprintable() or not text:
+            raise ValueError(f"the {name} is empty or not printable throughout")
+    return hashlib.sha256(f"{issuer}\0{subject}".encode()).hexdigest()
+
+
+def shown_name(readable: object, user_key: str) -> str:
+    """What AWS and the audit show: a claim, cleaned and cut, which identifies nobody, and the hash, which does."""
+    text = readable if isinstance(readable, str) else ""
+    cleaned = _NOT_IN_USER.sub("-", text)[: MAX_USER - USER_HASH - 1].strip("-")
+    return f"{cleaned or 'user'}-{user_key[:USER_HASH]}"
 
 
 def accepts_idp_mfa(policy: Policy, person: Person, now: float) -> bool:
@@ -81,25 +123,24 @@ def accepts_idp_mfa(policy: Policy, person: Person, now: float) -> bool:
     return fresh and not rule.mfa_amr.isdisjoint(person.amr)
 
 
-def _readable(claim: object, user_key: str) -> str:
-    text = claim if isinstance(claim, str) else ""
-    cleaned = _NOT_IN_USER.sub("-", text)[: MAX_USER - USER_HASH - 1].strip("-")
-    return f"{cleaned or 'user'}-{user_key[:USER_HASH]}"
-
-
 def _group_values(rule: IssuerRule, claims: Mapping[str, Any]) -> frozenset[str]:
     """The values of the groups claim. Absent means none; left out by the provider never does (Entra overage)."""
-    if rule.groups_claim is None:
+    path = rule.groups_claim
+    if path is None:
         return frozenset()
-    elsewhere = claims.get("_claim_names", {})
-    if claims.get("hasgroups") or not isinstance(elsewhere, dict) or rule.groups_claim in elsewhere:
+    elsewhere = claims.get("_claim_names", {})  # claims that are somewhere else (OpenID Connect Core 5.6.2)
+    too_long = path == ("groups",) and claims.get("hasgroups")  # Entra, for a token that came in a URL
+    if too_long or not isinstance(elsewhere, dict) or path[0] in elsewhere:
         raise Refusal(
             "access_denied",
             "your identity provider left the list of groups out of the ID token because it is too long;"
             " an administrator must limit the claim to the groups assigned to this application",
             "group overage",
         )
-    value = claims.get(rule.groups_claim, [])
+    value: object = claims
+    for name in path[:-1]:
+        value = value.get(name, {}) if isinstance(value, Mapping) else None
+    value = value.get(path[-1], []) if isinstance(value, Mapping) else None
     values = [value] if isinstance(value, str) else value
     if (
         not isinstance(values, list)
@@ -109,21 +150,6 @@ def _group_values(rule: IssuerRule, claims: Mapping[str, Any]) -> frozenset[str]
         raise Refusal(
             "access_denied",
             "the groups in the ID token are not understood",
-            f"claim {rule.groups_claim} is neither a string nor a list of strings",
+            f"claim {' > '.join(path)} is neither a string nor a list of strings",
         )
     return frozenset(values)
-
-
-def _member(group: Group, claims: VerifiedClaims, values: frozenset[str]) -> bool:
-    return (
-        (claims.issuer == group.issuer and not group.claims.isdisjoint(values))
-        or (claims.issuer, claims.subject) in group.users
-        or any(
-            claims.issuer == job.issuer and all(_is(claims.claims.get(n), v) for n, v in job.claims.items())
-            for job in group.workloads
-        )
-    )
-
-
-def _is(claim: object, value: str) -> bool:
-    return isinstance(claim, str) and claim == value

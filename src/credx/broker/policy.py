@@ -2,13 +2,13 @@
 
 Default deny. ``decide`` makes one check after another in the order of its docstring and grants only when
 all have passed; the first that fails is the answer. What a person may learn is in ``Denial.public``, the
-cause is in ``Denial.reason`` for the audit record.
+cause is in ``Denial.reason`` for the audit record. ``walk`` is the same decision with the way that led to it.
 """
 
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from credx.aws_limits import DURATION_RANGE
 from credx.broker.arn import glob, matches, parse_arn
@@ -17,7 +17,7 @@ from credx.broker.session_policy import EXPIRY_ROOM, SessionPolicyError, compose
 from credx.model import Denial, Grant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from credx.broker.person import Person
     from credx.broker.rules import Policy, Role, Scope
@@ -46,29 +46,62 @@ def decide(policy: Policy, person: Person, ask: Ask) -> Grant | Denial:
     8. The principal tags of the scopes agree with each other.
     9. The session policy can be put together, and there is one wherever the role knows any.
     """
+    return walk(policy, person, ask).answer
+
+
+# what each step of ``decide`` looks at, in its order
+RULES: Final = (
+    "role", "factor", "operation", "target", "scope", "reason", "duration", "tags", "session policy",
+)  # fmt: skip
+
+
+class Walk(NamedTuple):
+    """A decision, and what was found on the way to it.
+
+    Attributes:
+        passed: a text for each of ``RULES`` that said yes; with a Denial the next one is the rule that said no.
+    """
+
+    answer: Grant | Denial
+    passed: tuple[str, ...]
+
+
+def walk(policy: Policy, person: Person, ask: Ask) -> Walk:
+    """``decide``, and why."""
+    passed: list[str] = []
     try:
-        return _decide(policy, person, ask)
+        grant = _decide(policy, person, ask, passed.append)
     except _No as no:
-        return no.denial
+        return Walk(no.denial, tuple(passed))
+    return Walk(grant, tuple(passed))
 
 
-def _decide(policy: Policy, person: Person, ask: Ask) -> Grant:
+def _decide(policy: Policy, person: Person, ask: Ask, passed: Callable[[str], None]) -> Grant:
     role = _available(policy, person, ask.role)  # 1
+    passed(f"open to {_listed(role.groups & person.groups)}")
     factors = _factors(role, person)  # 2
-    if not any(_operation_matches(allowed, ask.operation) for allowed in role.operations):  # 3
+    passed(" or ".join(factors))
+    if not any(operation_matches(allowed, ask.operation) for allowed in role.operations):  # 3
         raise _No(
             "access_denied", "the operation is not allowed with this role", f"operation {ask.operation}"
         )
+    passed(ask.operation)
     resources = _resources(role, ask.resources)  # 4
+    passed(_listed(resources) or "none")
     scopes = _scopes(role, ask.scopes)  # 5
+    passed(_listed(scope.name for scope in scopes) or "none")
     if role.reason == REQUIRED and not ask.reason.strip():  # 6
         raise _No("invalid_request", "this role asks for a reason")
+    passed("given" if ask.reason.strip() else "not needed")
     duration = role.duration if ask.duration is None else ask.duration
     shortest, longest = DURATION_RANGE[0], min(role.max_duration, DURATION_RANGE[1])
     if not shortest <= duration <= longest:  # 7
         raise _No("invalid_request", f"the duration must be {shortest} to {longest} seconds", f"{duration} s")
+    passed(f"{duration} seconds, at most {longest}")
     tags = _tags(scopes)  # 8
+    passed(_listed(f"{key}={value}" for key, value in tags.items()) or "none")
     session_policy = _session_policy(role, scopes, resources)  # 9
+    passed("none" if session_policy is None else f"{len(session_policy)} characters")
     return Grant(
         role=role.name,
         role_arn=role.arn,
@@ -92,6 +125,10 @@ def _decide(policy: Policy, person: Person, ask: Ask) -> Grant:
     )
 
 
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
 def _available(policy: Policy, person: Person, name: str) -> Role:
     role = policy.roles.get(name)
     if role is None:
@@ -110,7 +147,7 @@ def _factors(role: Role, person: Person) -> tuple[str, ...]:
     return factors
 
 
-def _operation_matches(allowed: str, operation: str) -> bool:
+def operation_matches(allowed: str, operation: str) -> bool:
     return all(map(glob, _operation_parts(allowed), _operation_parts(operation)))
 
 
@@ -194,12 +231,12 @@ def roles_for(policy: Policy, person: Person) -> list[dict[str, Any]]:
       could leave out: it limits what leaked credentials can do, no more).
     """
     listed = []
-    for role in sorted(policy.roles.values(), key=lambda role: role.name):
+    for name in sorted({name for group in person.groups for name in policy.roles_of.get(group, ())}):
         try:
-            factors = _factors(_available(policy, person, role.name), person)
+            role = _available(policy, person, name)
+            listed.append(_listing(role, _factors(role, person)))
         except _No:
             continue
-        listed.append(_listing(role, factors))
     return listed
 
 

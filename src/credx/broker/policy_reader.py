@@ -1,92 +1,120 @@
 """Reading a TOML table strictly: every key is asked for by name, and what nobody asked for is refused.
 
-Every complaint is a ``ConfigError`` that begins ``FILE:LINE: table.key:``; the line is left out where it
-cannot be told (tomllib keeps no positions, so a scan for table headers and keys looks for them).
+A wrong value does not end the reading. It is noted, a harmless one stands in for it, and ``close`` ends the
+table it is in; the tables beside it are read on, so that one run tells every fault. Whoever holds the root has
+to call ``finish``: nothing is made of a file with a fault in it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import re
 import tomllib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from credx.errors import ConfigError
+from credx.broker.policy_faults import SHOWN, Fault, Finding, PolicyFileError, Source
 from credx.protocol import NAME
 from credx.ui import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
-MAX_FILE: Final = 1024 * 1024  # bytes; a thousand roles are about half of it
+    from credx.broker.policy_faults import Path
+
+MAX_FILE: Final = 8 * 1024 * 1024  # bytes; ten thousand roles of some length
 MAX_VALUES: Final = 1000  # of one list
-SHOWN: Final = 60  # characters of a wrong value that a complaint quotes
 
-Path = tuple[str | int, ...]
+T = TypeVar("T")
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(0|[1-9][0-9]{0,5})([smhd]?)")
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
-_HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
-_KEY = re.compile(r"\s*((?:[A-Za-z0-9_-]|\"[^\"]*\"|'[^']*'|\s*\.\s*)+)\s*=")
 
 
-@dataclass(frozen=True)
-class Source:
-    """A file's name and the lines of what is in it."""
-
-    name: str
-    lines: Mapping[Path, int] = field(repr=False)
-
-    def error(self, path: Path, reason: str) -> ConfigError:
-        known = next((path[:n] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
-        where = self.name if known is None else f"{self.name}:{self.lines[known]}"
-        subject = f"{dotted(path)}: " if path else ""
-        return ConfigError(f"{where}: {subject}{reason}", hint=f"credx broker check {self.name}")
+class FaultyTable(Exception):  # noqa: N818 -- ends the reading of one table; its faults are noted already
+    pass
 
 
-def parse(text: str, name: str) -> Table:
-    """The root table of a TOML text.
+def parse(text: str, name: str) -> tuple[Table, Source]:
+    """The root table of a TOML text, and what knows where in it a thing stands.
 
     Raises:
-        ConfigError: it is no TOML.
+        PolicyFileError: it is no TOML.
     """
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as exc:  # also numbers of thousands of digits
         reason = str(exc) if isinstance(exc, tomllib.TOMLDecodeError) else "not readable"
         at = re.search(r" \(at line ([0-9]+), column [0-9]+\)$", reason)
-        where, reason = (f"{name}:{at[1]}", reason[: at.start()]) if at else (name, reason)
-        raise ConfigError(f"{where}: no TOML: {clean(reason)}", hint=f"credx broker check {name}") from exc
-    return Table(values, (), Source(name, dict(_positions(text))))
-
-
-def dotted(path: Path) -> str:
-    """``roles."a b".statements[0]`` for people."""
-    shown = ""
-    for part in path:
-        if isinstance(part, int):
-            shown += f"[{part}]"
-        else:
-            word = part if _BARE.fullmatch(part) else f'"{clean(part, SHOWN)}"'
-            shown += f".{word}" if shown else word
-    return shown
+        finding = Finding("error", (), f"no TOML: {clean(reason[: at.start()] if at else reason)}")
+        line = int(at[1]) if at else None
+        where = name if line is None else f"{name}:{line}"
+        raise PolicyFileError([Fault(finding, line, f"{where}: {finding.text}")], name) from exc
+    source = Source(name, text)
+    return Table(values, (), source), source
 
 
 class Table:
     """One table that is being read. Each method takes a key away; ``close`` refuses what is left."""
 
-    def __init__(self, values: Mapping[str, Any], path: Path, source: Source) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], path: Path, source: Source, around: Table | None = None
+    ) -> None:
         self._values = dict(values)
         self.path = path
         self._source = source
+        self._around = around
+        self._faulty = False
+        self._missing: list[str] = []
 
-    def error(self, key: str | None, reason: str) -> ConfigError:
-        return self._source.error((*self.path, key) if key is not None else self.path, reason)
+    def fault(self, key: str | None, text: str) -> None:
+        """Something is wrong here: ``close`` and ``sound`` will raise, of the tables around it as well."""
+        self._source.fault((*self.path, key) if key is not None else self.path, text)
+        self.spoilt()
+
+    def spoilt(self) -> None:
+        table: Table | None = self
+        while table is not None:
+            table._faulty, table = True, table._around  # noqa: SLF001 -- of this class
+
+    def sound(self) -> None:
+        """Raises ``FaultyTable`` if anything was wrong so far: what follows could not be judged."""
+        for key in self._missing:
+            meant = difflib.get_close_matches(key, self._values, n=1)
+            if meant:
+                del self._values[meant[0]]
+                self.fault(meant[0], f"unknown key, did you mean {key}?")
+            else:
+                self.fault(key, "is missing")
+        self._missing.clear()
+        if self._faulty:
+            raise FaultyTable
 
     def close(self) -> None:
+        """Every key has been asked for.
+
+        Raises:
+            FaultyTable: some value was wrong or missing, or a key is left over.
+        """
+        with contextlib.suppress(FaultyTable):
+            self.sound()
         for key in self._values:
-            raise self.error(key, "unknown key")
+            self.fault(key, "unknown key")
+        self.sound()
+
+    def each(self, tables: Iterable[tuple[str, Table]], read: Callable[[str, Table], T]) -> dict[str, T]:
+        """What ``read`` makes of every one of ``tables``; one with a fault is left out."""
+        made: dict[str, T] = {}
+        for name, table in tables:
+            try:
+                made[name] = read(name, table)
+            except FaultyTable:
+                continue
+        return made
+
+    def all(self, tables: Iterable[Table], read: Callable[[Table], T]) -> tuple[T, ...]:
+        """As ``each``, of an array of tables."""
+        return tuple(self.each(((str(n), t) for n, t in enumerate(tables)), lambda _, t: read(t)).values())
 
     def has(self, key: str) -> bool:
         return key in self._values
@@ -103,13 +131,16 @@ class Table:
         value = self._values.pop(key, None)
         if value is None:
             if default is None:
-                raise self.error(key, "is missing")
-            return default
+                self._missing.append(key)
+                self.spoilt()
+            return default or ""
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
-            raise self.error(key, f"must be {want or 'a string of one line'}, {_shown(value)} is not")
-        if good is not None and not good(value):
-            raise self.error(key, f"must be {want}, {_shown(value)} is not")
-        return value
+            self.fault(key, f"must be {want or 'a string of one line'}, {_shown(value)} is not")
+        elif good is not None and not good(value):
+            self.fault(key, f"must be {want}, {_shown(value)} is not")
+        else:
+            return value
+        return default or ""
 
     def choice(self, key: str, choices: Collection[str], default: str) -> str:
         return self.text(key, default, good=choices.__contains__, want=f"one of {', '.join(choices)}")
@@ -117,7 +148,8 @@ class Table:
     def flag(self, key: str, default: bool) -> bool:
         value = self._values.pop(key, default)
         if not isinstance(value, bool):
-            raise self.error(key, f"must be true or false, {_shown(value)} is neither")
+            self.fault(key, f"must be true or false, {_shown(value)} is neither")
+            return default
         return value
 
     def seconds(self, key: str, default: int, low: int, high: int) -> int:
@@ -126,10 +158,12 @@ class Table:
         if isinstance(value, str) and (found := _DURATION.fullmatch(value)):
             value = int(found[1]) * _UNITS[found[2]]
         if not isinstance(value, int) or isinstance(value, bool):
-            raise self.error(key, f'must be a duration such as "15m", "1h" or 900, {_shown(value)} is not')
-        if not low <= value <= high:
-            raise self.error(key, f"must be {low} to {high} seconds, {_shown(value)} is not")
-        return value
+            self.fault(key, f'must be a duration such as "15m", "1h" or 900, {_shown(value)} is not')
+        elif not low <= value <= high:
+            self.fault(key, f"must be {low} to {high} seconds, {_shown(value)} is not")
+        else:
+            return value
+        return default
 
     def words(
         self,
@@ -144,17 +178,13 @@ class Table:
         value = self._values.pop(key, None)
         if value is None:
             if default is None:
-                raise self.error(key, "is missing")
-            return default
-        if not isinstance(value, list) or len(value) > MAX_VALUES or not (value or empty):
-            raise self.error(key, "must be a list of strings that is not empty")
-        for word in value:
-            if not isinstance(word, str) or not word.strip() or not word.isprintable():
-                raise self.error(key, f"must hold strings of one line, {_shown(word)} is not")
-            if good is not None and not good(word):
-                raise self.error(key, f"{_shown(word)} is not {want}")
-        if len(set(value)) != len(value):
-            raise self.error(key, "names something twice")
+                self._missing.append(key)
+                self.spoilt()
+            return default or ()
+        wrong = _wrong_words(value, good, want, empty=empty)
+        if wrong is not None:
+            self.fault(key, wrong)
+            return default or ()
         return tuple(value)
 
     def table(self, key: str) -> Table:
@@ -165,25 +195,29 @@ class Table:
         """The tables of an array; an absent one is empty."""
         value = self._values.pop(key, [])
         if not isinstance(value, list) or len(value) > MAX_VALUES:
-            raise self.error(key, "must be a list of tables")
+            self.fault(key, "must be a list of tables")
+            return []
         return [self._table(entry, (*self.path, key, n)) for n, entry in enumerate(value)]
 
     def named(self, key: str) -> dict[str, Table]:
         """The tables of a table, by names as ``protocol.NAME`` wants them; an absent one is empty."""
         outer = self.table(key)
+        found: dict[str, Table] = {}
         for name in outer.names():
-            if not NAME.fullmatch(name):
-                raise outer.error(name, "a name is lower-case letters, digits, _ and -, at most 64")
-        return {name: outer.table(name) for name in outer.names()}
+            if NAME.fullmatch(name):
+                found[name] = outer.table(name)
+            else:
+                outer.fault(name, "a name is lower-case letters, digits, _ and -, at most 64")
+        return found
 
     def strings(self, key: str) -> dict[str, str]:
         """A table of strings, taken whole; an absent one is empty."""
         inner = self.table(key)
         return {name: inner.text(name) for name in inner.names()}
 
-    def one_or_more(self, key: str) -> tuple[str, ...]:
-        """A string, or a list of strings."""
-        return (self.text(key),) if isinstance(self._values.get(key), str) else self.words(key)
+    def one_or_more(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        """A string, or a list of strings; missing only with a default."""
+        return (self.text(key),) if isinstance(self._values.get(key), str) else self.words(key, default)
 
     def names(self) -> list[str]:
         """The keys that are left."""
@@ -196,36 +230,24 @@ class Table:
 
     def _table(self, value: object, path: Path) -> Table:
         if not isinstance(value, dict):
-            raise self._source.error(path, f"must be a table, {_shown(value)} is not")
-        return Table(value, path, self._source)
+            self._source.fault(path, f"must be a table, {_shown(value)} is not")
+            self.spoilt()
+            value = {}
+        return Table(value, path, self._source, self)
+
+
+def _wrong_words(
+    value: object, good: Callable[[str], object] | None, want: str, *, empty: bool
+) -> str | None:
+    if not isinstance(value, list) or len(value) > MAX_VALUES or not (value or empty):
+        return "must be a list of strings that is not empty"
+    for word in value:
+        if not isinstance(word, str) or not word.strip() or not word.isprintable():
+            return f"must hold strings of one line, {_shown(word)} is not"
+        if good is not None and not good(word):
+            return f"{_shown(word)} is not {want}"
+    return None if len(set(value)) == len(value) else "names something twice"
 
 
 def _shown(value: object) -> str:
     return clean(repr(value), SHOWN)
-
-
-def _positions(text: str) -> Iterator[tuple[Path, int]]:
-    """Where each table begins and each key stands. A guess on odd layouts; used in complaints alone."""
-    here: Path = ()
-    counts: dict[Path, int] = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if header := _HEADER.fullmatch(line):
-            here = _key_path(header[2])
-            if header[1] == "[[":
-                counts[here] = counts.get(here, -1) + 1
-                here = (*here, counts[here])
-            yield here, number
-        elif key := _KEY.match(line):
-            yield (*here, *_key_path(key[1])), number
-
-
-def _key_path(key: str) -> Path:
-    try:
-        value: object = tomllib.loads(f"{key} = 0")
-    except ValueError:
-        return (key,)
-    path: list[str] = []
-    while isinstance(value, dict) and value:
-        part, value = next(iter(value.items()))
-        path.append(part)
-    return tuple(path)

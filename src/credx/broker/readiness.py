@@ -68,7 +68,7 @@ class Readiness:
         policy = self._broker.policy
         policy()
         state = getattr(policy, "state", None)  # a source that follows its file has one
-        return OK if state is None or not getattr(state(), "broken", None) else STALE
+        return OK if state is None or not getattr(state(), "error", None) else STALE
 
 
 def _outcome(check: Callable[[], str]) -> str:

@@ -6,8 +6,11 @@ duration is in bounds. Durations are whole seconds.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+from credx.broker.membership import Membership
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +51,8 @@ class IssuerRule:
     Attributes:
         trusted: what ``credx.jose`` verifies against.
         readable_claim: claim that people are shown as; it identifies nobody.
-        groups_claim: claim that ``Group.claims`` are compared with; None where ``workloads``.
+        groups_claim: names that lead to the claim that ``Group.claims`` are compared with, one for a claim
+            at the top; None where ``workloads``.
         mfa_amr: ``amr`` values that speak for the provider's own MFA at a first enrolment; empty: none does.
         scopes: what the CLI asks this provider for.
         workloads: the tokens are those of jobs, not of people.
@@ -56,7 +60,7 @@ class IssuerRule:
 
     trusted: TrustedIssuer
     readable_claim: str
-    groups_claim: str | None
+    groups_claim: tuple[str, ...] | None
     mfa_amr: frozenset[str]
     scopes: tuple[str, ...]
     workloads: bool
@@ -160,3 +164,17 @@ class Policy:
     issuers: Mapping[str, IssuerRule]
     groups: Mapping[str, Group]
     roles: Mapping[str, Role]
+
+    @functools.cached_property
+    def membership(self) -> Membership:
+        """Made at the first request and kept: the policy does not change."""
+        return Membership(self.groups)
+
+    @functools.cached_property
+    def roles_of(self) -> Mapping[str, frozenset[str]]:
+        """Name of a group: names of the roles that it opens."""
+        found: dict[str, set[str]] = {name: set() for name in self.groups}
+        for role in self.roles.values():
+            for group in role.groups:
+                found.setdefault(group, set()).add(role.name)
+        return {name: frozenset(roles) for name, roles in found.items()}

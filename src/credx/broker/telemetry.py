@@ -1,7 +1,7 @@
 """What the broker tells its operators: one line of JSON for each event, whatever the event is.
 
-Three loggers below ``credx``, one writer: ``security`` (requests that show no good ID token), ``requests`` (one
-line for each request, which is its metrics too) and ``audit`` (a copy of every durable record, word for word).
+Four loggers below ``credx``, one writer: ``security`` (requests that show no good ID token), ``requests`` (one
+line for each request, which is its metrics too) and ``audit`` (a copy of every durable record, word for word) and ``broker`` (which policy holds).
 No line holds a query, a body, a header or a ``Secret``. Metrics are CloudWatch's embedded metric format: a log
 line with an ``_aws`` member, read by CloudWatch Logs where there is one and harmless anywhere else. Dimensions
 are route templates and error names, so a stranger cannot make new time series.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SECURITY: Final = logging.getLogger("credx.security")
 REQUESTS: Final = logging.getLogger("credx.requests")
 AUDIT: Final = logging.getLogger("credx.audit")
+POLICY: Final = logging.getLogger("credx.broker")
 
 NAMESPACE: Final = "credx"
 MAX_TEXT: Final = 200  # characters of a value
@@ -118,7 +119,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
-        if record.name in (SECURITY.name, REQUESTS.name, AUDIT.name):
+        if record.name in (SECURITY.name, REQUESTS.name, AUDIT.name, POLICY.name):
             return message
         fields: dict[str, object] = {"logger": record.name, "level": record.levelname, "message": message}
         if record.exc_info and record.exc_info[0] is not None:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from credx.broker.policy_faults import MAX_FAULTS, PolicyFileError
 from credx.broker.policy_file import load_policy, parse_policy
+from credx.broker.policy_reader import MAX_FILE, FaultyTable, parse
 from credx.broker.rules import Policy
 from credx.errors import ConfigError
 
@@ -19,11 +21,16 @@ GOOD = FILE.read_text("utf-8")
 
 
 def complaint(text: str) -> str:
-    with pytest.raises(ConfigError) as caught:
+    return "\n".join(complaints(text))
+
+
+def complaints(text: str) -> tuple[str, ...]:
+    with pytest.raises(PolicyFileError) as caught:
         parse_policy(text, "p.toml")
     assert caught.value.hint
     assert "\n" not in caught.value.message
-    return caught.value.message
+    assert caught.value.message.startswith(caught.value.faults[0].told)
+    return tuple(fault.told for fault in caught.value.faults)
 
 
 def attempt(text: str) -> Policy | str:
@@ -100,8 +107,8 @@ def test_nothing_of_a_policy_can_be_changed() -> None:
         ('claims = ["sre", "platform-oncall"]', 'claims = "sre"', "groups.sre.claims: must be a list"),
         ('claims = ["sre", "platform-oncall"]', 'claims = ["sre", "sre"]', "names something twice"),
         ('claims = ["sre", "platform-oncall"]', 'claims = ["sre", ""]', "must hold strings"),
-        ("|00u1", "", "groups.sre.users: must be"),
-        ("https://idp.example.com|00u1", "https://other.example.com|00u1", "groups.sre.users: must be"),
+        ("|00u1", "", 'is not "ISSUER|SUBJECT" with an issuer of'),
+        ("https://idp.example.com|00u1", "https://other.example.com|00u1", "groups.sre.users: 'https://other.example.com|00u1' is not"),
         ("claims = { repository_id", "claims = {} # { repository_id", "groups.deploy.workloads[0].claims: is missing"),
         ('repository_id = "4711"', "repository_id = 4711", "groups.deploy.workloads[0].claims.repository_id"),
         ("[groups.deploy]\n[[groups.deploy.workloads]]", "[groups.deploy]\n[[groups.ci.workloads]]", "groups.deploy: is a group of nobody"),
@@ -169,12 +176,70 @@ def test_a_mistake_is_named(old: str, new: str, said: str) -> None:
 
 
 def test_a_complaint_points_at_the_line() -> None:
-    text = swap('actions = ["s3:ListBucket"]', 'actionz = ["s3:ListBucket"]')
-    line = text[: text.index("actionz")].count("\n") + 1
+    text = swap('actions = ["s3:ListBucket"]', "# nothing")
+    line = text[: text.index("# nothing")].count("\n") + 1
     where = "roles.logs.scopes.list-logs.statements[0]"
-    assert complaint(text).startswith(f"p.toml:{line - 2}: {where}.actions: is missing")
+    assert complaint(text) == f"p.toml:{line - 2}: {where}.actions: is missing"
     text = GOOD + "\nfoo = 1\n"
-    assert complaint(text).startswith(f"p.toml:{text.count(chr(10))}: roles.deploy.foo: unknown key")
+    assert complaint(text) == f"p.toml:{text.count(chr(10))}: roles.deploy.foo: unknown key"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('actions = ["s3:ListBucket"]', 'actionz = ["s3:ListBucket"]', "actionz: unknown key, did you mean actions?"),
+        ('factors = ["totp"]', 'factor = ["totp"]', "roles.buckets.factor: unknown key, did you mean factors?"),
+        ('client_id = "credx-cli"', 'clientid = "credx-cli"', "clientid: unknown key, did you mean client_id?"),
+        ('arn = "arn:aws:iam::111122223333:role/logs"', 'an = "arn:aws:iam::111122223333:role/logs"', "roles.logs.an: unknown key, did you mean arn?"),
+    ],
+)  # fmt: skip
+def test_a_misspelled_key_is_named_and_not_called_missing(old: str, new: str, said: str) -> None:
+    (fault,) = complaints(swap(old, new))
+    assert said in fault
+
+
+def test_every_fault_is_told_in_one_run_and_in_the_order_of_the_file() -> None:
+    text = swap('client_id = "credx-ci"', "client_id = 7")  # two of a table, and tables beside each other
+    text = swap('readable_claim = "repository"', 'readable_claim = ""', text)
+    text = swap('resources = ["arn:aws:s3:::logs/*"]', "resources = []", text)
+    text = swap('actions = ["s3:ListBucket"]', "actions = []", text)
+    text = swap('max_duration = "1h"', 'max_duration = "1s"', text)
+    text = swap('factors = ["totp"]', 'factors = ["sms"]', text)
+    text = swap('sts = "broker"', 'sts = "brokr"\nsurprise = 1', text)
+    told = complaints(text)
+    assert [fault.split(": ")[1] for fault in told] == [
+        "identity_providers[1].client_id",
+        "identity_providers[1].readable_claim",
+        "roles.logs.scopes.read-logs.statements[0].resources",
+        "roles.logs.scopes.list-logs.statements[0].actions",
+        "roles.buckets.factors",
+        "roles.buckets.max_duration",
+        "roles.deploy.sts",
+        "roles.deploy.surprise",
+    ]
+    lines = [int(fault.split(":")[1]) for fault in told]
+    assert lines == sorted(lines)
+
+
+def test_a_fault_does_not_cause_others_that_are_none() -> None:
+    text = swap('issuer = "https://idp.example.com"\nclient_id', 'issuer = "no"\nclient_id')
+    assert len(complaints(text)) == 1  # groups and roles that rest on the provider are not blamed
+    assert len(complaints(swap('target = "required"', 'target = "always"'))) == 1
+    assert len(complaints(swap('claims = ["sre", "platform-oncall"]', "claims = 3"))) == 1
+
+
+def test_what_is_told_of_one_file_is_bounded() -> None:
+    assert len(complaints(GOOD + "".join(f"k{n} = 1\n" for n in range(1000)))) == MAX_FAULTS
+
+
+def test_a_table_that_is_faulty_never_makes_a_policy() -> None:
+    """Whatever is noted ends in an error, even where nobody closes the table."""
+    table, source = parse("[a]\nb = 3\n", "p.toml")
+    table.table("a").text("b")
+    with pytest.raises(FaultyTable):
+        table.close()
+    with pytest.raises(PolicyFileError, match=r"p\.toml:2: a\.b: must be"):
+        source.finish()
 
 
 def test_a_workload_factor_needs_a_provider_of_workloads() -> None:
@@ -201,7 +266,7 @@ def test_a_file_that_is_no_policy(tmp_path: Path) -> None:
     bad.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not UTF-8"):
         load_policy(bad)
-    bad.write_bytes(b"#" * (1024 * 1024 + 1))
+    bad.write_bytes(b"#" * (MAX_FILE + 1))
     with pytest.raises(ConfigError, match="larger than"):
         load_policy(bad)
     for text in ("", "x = " + "[" * 5000, "version = " + "9" * 5000, "\x00", "version = 1\nroles = 3"):
