@@ -86,20 +86,25 @@ def credential_hash(material: Mapping[str, Any]) -> str:
     return hashlib.sha256(material["credential_id"].encode("ascii")).hexdigest()
 
 
+@functools.lru_cache(maxsize=4)  # a policy that is reloaded rarely changes them
+def _server(settings: BrokerSettings) -> Fido2Server:
+    expected = origin(settings.url)
+    server = Fido2Server(
+        PublicKeyCredentialRpEntity(id=settings.rp_id, name=settings.rp_name),
+        attestation=AttestationConveyancePreference.NONE,
+        verify_origin=lambda given: given == expected,
+    )
+    server.allowed_algorithms = [
+        PublicKeyCredentialParameters(type=PublicKeyCredentialType.PUBLIC_KEY, alg=alg) for alg in ALGORITHMS
+    ]
+    return server
+
+
 class RelyingParty:
     """Verifies for one RP ID and exactly one origin."""
 
     def __init__(self, settings: BrokerSettings) -> None:
-        expected = origin(settings.url)
-        self._server = Fido2Server(
-            PublicKeyCredentialRpEntity(id=settings.rp_id, name=settings.rp_name),
-            attestation=AttestationConveyancePreference.NONE,
-            verify_origin=lambda given: given == expected,
-        )
-        self._server.allowed_algorithms = [
-            PublicKeyCredentialParameters(type=PublicKeyCredentialType.PUBLIC_KEY, alg=alg)
-            for alg in ALGORITHMS
-        ]
+        self._server = _server(settings)
 
     def request_options(
         self, challenge: bytes, factors: Sequence[Factor], *, user_verification: bool
