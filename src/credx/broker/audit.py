@@ -184,8 +184,10 @@ class Audit:
 
     def verify(self, now: float, keys: PublicKeys | None = None) -> Broken | None:
         """The first record that does not hold, or None; ``keys`` are mint keys, only our own if not given."""
-        own = {self._signer.kid: self._signer.public_jwk()}
-        return verify(self._store, own if keys is None else keys, now).broken
+        return verify(self._store, self.own_keys() if keys is None else keys, now).broken
+
+    def own_keys(self) -> PublicKeys:
+        return {self._signer.kid: self._signer.public_jwk()}
 
 
 def newest_heads(store: Store, writer: str, now: float) -> list[dict[str, Any]]:

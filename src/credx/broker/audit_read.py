@@ -16,6 +16,7 @@ from credx.broker.audit_chain import (
     born,
     first_since,
     head_of,
+    record_of,
     records,
     records_backwards,
     well_formed,
@@ -107,19 +108,45 @@ def read(store: Store, wanted: Wanted, now: float, *, newest_first: bool = False
     Raises:
         StoreUnavailableError: also in the middle.
     """
+    span = wanted.span()
+    return _read(store, wanted, _alive(store, span, now), now, newest_first=newest_first)
+
+
+def read_with_starts(store: Store, wanted: Wanted, now: float) -> Iterator[Record]:
+    """The same, and before it the first record of every chain that is read from its middle.
+
+    It holds the key with which the others are verified.
+    """
     low, high = wanted.span()
-    spans = []
+    alive = _alive(store, (low, high), now)
+    for writer, _ in alive:
+        first = record_of(store, writer, 1, now) if born(writer) < low else None
+        if first is not None and (_at(first) or 0) < low:
+            yield first
+    yield from _read(store, wanted, alive, now)
+
+
+def _alive(store: Store, span: tuple[float, float], now: float) -> list[tuple[str, int]]:
+    """The writers that have records in ``span``, and when each wrote its last."""
+    low, high = span
+    found = []
     for writer in writers(store, now):
-        if not well_formed(writer) or born(writer) >= high:
-            continue
-        head = head_of(store, writer, now)
-        if head is None or head.at >= low:
-            spans.append((writer, head.at if head else int(now)))
+        if well_formed(writer) and born(writer) < high:
+            head = head_of(store, writer, now)
+            if head is None or head.at >= low:
+                found.append((writer, head.at if head else int(now)))
+    return found
+
+
+def _read(
+    store: Store, wanted: Wanted, alive: list[tuple[str, int]], now: float, *, newest_first: bool = False
+) -> Iterator[Record]:
+    span = wanted.span()
     if newest_first:
-        spans.sort(key=lambda span: -span[1])
-        chains = ((-last, _back(store, writer, (low, high), now)) for writer, last in spans)
+        by_end = sorted(alive, key=lambda chain: -chain[1])
+        chains = ((-last, _back(store, writer, span, now)) for writer, last in by_end)
     else:
-        chains = ((born(writer), _forth(store, writer, (low, high), now)) for writer, _ in spans)
+        chains = ((born(writer), _forth(store, writer, span, now)) for writer, _ in alive)
     return (record for record in _merged(chains, -1 if newest_first else 1) if wanted.matches(record))
 
 

@@ -127,6 +127,44 @@ def sandbox(where: Mapping[str, str], people: Mapping[str, tuple[str, str]], is_
     return "\n" + "".join(shown) + "\n"
 
 
+def audit(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
+    """Audit records for people; all that is in them is in the JSON."""
+    table = _table("time (UTC)", "event", "user", "role", "target", "scope", "factor", "why")
+    for one in found:
+        who = one.get("user") or one.get("subject") or one.get("user_key") or ""
+        why = (one.get("reason"), one.get("error"), one.get("detail"))
+        table.add_row(
+            _cell(_second(one.get("at"))),
+            _cell(one.get("event", "?"), _EVENT_STYLES.get(str(one.get("event")), "")),
+            _cell(who, "bold"),
+            _cell(one.get("role", "")),
+            _cell(_words(one.get("resources", ()))),
+            _cell(_words(one.get("scopes", ()))),
+            _cell(" ".join(str(one[name]) for name in ("factor_kind", "factor_id") if name in one)),
+            _cell("; ".join(str(text) for text in why if text)),
+        )
+    return _render(table if found else Text("no record matches"), is_terminal)
+
+
+_EVENT_STYLES: Final = {
+    "refused": "red",
+    "failed": "red",
+    "locked": "red",
+    "granted": "green",
+    "issued": "green",
+}
+
+
+def _words(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _second(at: object) -> str:
+    if isinstance(at, int) and 0 <= at < 2**37:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return str(at)
+
+
 def _day(at: object) -> str:
     if isinstance(at, (int, float)):
         return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")

@@ -13,6 +13,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "check": ("policy", "check", "Check a policy FILE, and say what enforces each role and scope."),
     "template": ("template", "template", "Print the trust and permission policy of a role."),
     "invite": ("users", "invite", "Make a one-time invitation to enrol a first factor."),
+    "audit": ("audit", "audit", "Show, verify and export the audit trail."),
 }
 
 
