@@ -313,7 +313,7 @@ def test_a_wrong_clock_is_named_when_credentials_come(alice: Desk, off: int, sid
 
 
 def test_credentials_that_a_wrong_clock_makes_too_short(alice: Desk) -> None:
-    done = alice.credx("process", "prod-admin", change=clock(OFF + 60))
+    done = alice.credx("process", "prod-admin", "--duration", "15m", change=clock(OFF + 60))
     _, hints = refused(done, 1, "too soon to hand out", notes=2)
     assert "clock" in hints[0]
 

@@ -84,11 +84,12 @@ def _nobody(role: Role, kinds: dict[str, frozenset[str]]) -> Iterator[tuple[Path
 
 
 def _life(role: Role) -> Iterator[tuple[Path, str]]:
-    if role.duration <= DURATION_RANGE[0] and not role.factor_max_age:
+    touched = any(factor != WORKLOAD for factor in role.factors)
+    if role.duration <= DURATION_RANGE[0] and not role.factor_max_age and touched:
         better = "a longer duration" if role.target == REQUIRED else "a longer duration or a factor_max_age"
         yield (
             ("duration",),
-            f"SDKs renew what has less than 15 minutes left: each call runs credential_process again; {better} helps",
+            f"SDKs renew what has less than 15 minutes left: each call runs credential_process again, which may ask for a touch; {better} helps",
         )
     if role.factor_group != role.name and not role.factor_max_age:
         yield ("factor_group",), "does nothing without factor_max_age: a proof serves once"

@@ -1,7 +1,8 @@
 """What the broker tells its operators: one line of JSON for each event, whatever the event is.
 
 Four loggers below ``credx``, one writer: ``security`` (requests that show no good ID token), ``requests`` (one
-line for each request, which is its metrics too) and ``audit`` (a copy of every durable record, word for word) and ``broker`` (which policy holds).
+line for each request, which is its metrics too), ``audit`` (a copy of every durable record, word for word) and
+``broker`` (which policy holds, and which file is refused).
 No line holds a query, a body, a header or a ``Secret``. Metrics are CloudWatch's embedded metric format: a log
 line with an ``_aws`` member, read by CloudWatch Logs where there is one and harmless anywhere else. Dimensions
 are route templates and error names, so a stranger cannot make new time series.

@@ -102,15 +102,15 @@ targets = ["arn:aws:ec2:eu-central-1:111122223333:instance/*"]
 operations = ["creds", "shell", "run", "forward"]
 
 [roles.prod-admin]
-description = "Everything but IAM, for a quarter of an hour"
+description = "Everything but IAM, for half an hour"
 arn = "arn:aws:iam::111122223333:role/prod-admin"
 region = "eu-central-1"
 groups = ["sre"]
 factors = ["webauthn"]
 roles_claim = true
 sts = "broker"
-duration = "15m"
-max_duration = "15m"
+duration = "30m"
+max_duration = "30m"
 [[roles.prod-admin.statements]]
 effect = "Allow"
 actions = ["s3:*", "ec2:*", "ssm:*"]
