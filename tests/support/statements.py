@@ -112,6 +112,7 @@ roles = st.builds(
     statements=st.lists(statements, min_size=1, max_size=2).map(tuple),
     scopes=scopes(),
     targets=st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3, unique=True).map(tuple),
+    sts=st.sampled_from(["client", "client", "broker"]),
 )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
 from credx.broker.policy_file import parse_policy
+from credx.cli.broker.template import template
+from credx.cli.edges import App, Edges
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
@@ -26,11 +28,14 @@ def test_the_policy_that_is_explained_loads() -> None:
     assert set(policy.roles) == {"prod-logs", "prod-shell", "prod-admin", "dev"}
 
 
-def test_the_trust_policy_that_is_shown_is_one() -> None:
-    (text,) = blocks("broker.md", "json")
-    assert [s["Action"].split(":")[1] for s in json.loads(text)["Statement"]] == [
-        "AssumeRoleWithWebIdentity", "TagSession", "SetSourceIdentity",
-    ]  # fmt: skip
+def test_the_template_that_is_shown_is_what_the_command_prints(tmp_path: Path) -> None:
+    (policy,), (shown,) = blocks("policy.md", "toml"), blocks("broker.md", "json")
+    path = tmp_path / "policy.toml"
+    path.write_text(policy, encoding="utf-8")
+    printed: list[bytes] = []
+    app = App(dataclasses.replace(Edges(), write=printed.append))
+    template.main(["--policy", str(path), "--role", "prod-logs"], obj=app, standalone_mode=False)
+    assert b"".join(printed).decode() == shown
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from credx.broker.arn import glob
-from credx.broker.rules import NOT_NEEDED
+from credx.broker.rules import BROKER, NOT_NEEDED, REQUIRED
 from credx.broker.session_policy import TARGET, VERSION
 from credx.errors import ConfigError
 
@@ -65,7 +65,7 @@ def _written(role: Role, statements: Sequence[Statement], held: Conditions) -> I
         plain = [resource for resource in statement.resources if TARGET not in resource]
         ours = [resource for resource in statement.resources if TARGET in resource]
         parts: list[tuple[list[str], Conditions]] = [(plain, {})] if plain else []
-        for like, places in _places(role.targets).items() if ours else ():
+        for like, places in _places(role, role.targets).items() if ours else ():
             resources = [resource.replace(TARGET, place) for resource in ours for place in places]
             parts.append((resources, _like(like)))
         for resources, further in parts:
@@ -79,12 +79,23 @@ def _written(role: Role, statements: Sequence[Statement], held: Conditions) -> I
             yield written
 
 
-def _places(patterns: Sequence[str]) -> dict[str, list[str]]:
+def held_by_tag(role: Role) -> bool:
+    """Whether nothing but the signed tag holds a session to its target.
+
+    Where the broker makes the STS call, the session policy holds it, and to several targets as well; but only a
+    role that has statements has one that says anything.
+    """
+    return not (role.sts == BROKER and role.narrows)
+
+
+def _places(role: Role, patterns: Sequence[str]) -> dict[str, list[str]]:
     """The role's targets as resources that end in the tag's value, by what the value has to look like.
 
     The value is the last part of the asked ARN (design, step 6), so a pattern that says more of it than ``*``
     says it of the tag: or ``db:dev-*`` would let in the tag of a ``cluster:prod-1`` that is a target as well.
     """
+    if not held_by_tag(role):
+        return {"*": list(patterns)} if patterns else {}
     places: dict[str, list[str]] = {}
     for pattern in patterns:
         place = f"{_kind(pattern)}${{{TARGET_TAG}}}"
@@ -127,7 +138,7 @@ def _session_manager(role: Role) -> Iterator[dict[str, Any]]:
     if not documents:
         return
     checked: Conditions = {"BoolIfExists": {"ssm:SessionDocumentAccessCheck": "true"}}
-    for like, places in _places(targets).items():
+    for like, places in _places(role, targets).items():
         yield _allow("ssm:StartSession", places, checked | _like(like))
     yield _allow("ssm:StartSession", documents, checked)
     # A session's id begins with the name of the role session, and that with the source identity, which is signed;
@@ -189,7 +200,7 @@ def permission_notes(role: Role) -> list[str]:
             notes.append(f"scope {scope.name} has no statements: add what its tags are to allow")
         if not scope.tags:
             notes.append(f"scope {scope.name} has no tags: its statements hold for every session of the role")
-    notes += _target_notes(role) if role.target != NOT_NEEDED else ()
+    notes += _target_notes(role) if role.target != NOT_NEEDED and held_by_tag(role) else ()
     sessions = [operation.partition(":")[0] for operation in role.operations if operation != "creds"]
     if sessions and not _documents(role):
         notes.append(
@@ -205,7 +216,8 @@ def permission_notes(role: Role) -> list[str]:
 
 
 def _target_notes(role: Role) -> Iterator[str]:
-    yield "an issuance for several targets has no tag credx-target: this permission policy gives it none of them"
+    what = "the trust policy refuses it" if role.target == REQUIRED else "it reaches none of them"
+    yield f"an issuance for several targets has no tag credx-target: {what}"
     kinds = {_kind(pattern) for pattern in role.targets}
     if len(kinds) > 1 or any("*" in kind for kind in kinds):
         yield "the tag credx-target says the last part of the target's ARN and nothing of what is before it"

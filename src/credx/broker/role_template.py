@@ -9,7 +9,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from credx.broker.role_permissions import CHECK_HINT, MAX_MANAGED_POLICY, permission_notes, permission_policy
+from credx.broker.role_permissions import (
+    CHECK_HINT,
+    MAX_MANAGED_POLICY,
+    held_by_tag,
+    permission_notes,
+    permission_policy,
+)
 from credx.broker.rules import NOT_NEEDED, REQUIRED
 from credx.broker.session_policy import VERSION
 from credx.errors import ConfigError
@@ -90,7 +96,7 @@ def trust_policy(role: Role, issuer: str) -> dict[str, Any]:
         "StringLike": {f"{url}:sub": f"role:{role.name}:user:*"},
         "Null": {"sts:SourceIdentity": "false"},
     }
-    if role.target == REQUIRED:
+    if role.target == REQUIRED and held_by_tag(role):
         login["Null"]["aws:RequestTag/credx-target"] = "false"
     if role.roles_claim:
         login["Bool"] = {"sts:RoleAuthorizedByIdp": "true"}

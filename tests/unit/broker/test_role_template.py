@@ -30,7 +30,7 @@ from credx.sandbox.aws.evaluate import decide
 from credx.sandbox.aws.policy import parse_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 ISSUER = "https://credx.example.com/broker"
 LOGS = Statement(effect="Allow", actions=("s3:GetObject",), resources=("arn:aws:s3:::logs/*",))
@@ -54,14 +54,15 @@ def allowed(role: Role, tags: Mapping[str, str], request: s.Request) -> bool:
     ).allowed
 
 
-def named_by(tag: str | None, patterns: Sequence[str]) -> list[str]:
-    """Every target of the role whose last part the tag is."""
+def reached(role: Role, tag: str | None, resource: str) -> list[str]:
+    """What ``${target}`` can stand for: targets whose last part the tag is, or any where the broker holds them."""
+    brokered = role.sts == "broker"
+    candidates = [resource[:end] for end in range(len(resource) + 1)] if brokered else s.TARGETS
     return [
         target
-        for target in s.TARGETS
-        if tag is not None
-        and re.split("[/:]", target)[-1] == tag
-        and any(s.like(pattern, target) for pattern in patterns)
+        for target in candidates
+        if (brokered or (tag is not None and re.split("[/:]", target)[-1] == tag))
+        and any(s.like(pattern, target) for pattern in role.targets)
     ]
 
 
@@ -77,7 +78,8 @@ def test_it_allows_what_the_policy_file_says_under_the_signed_tags_and_nothing_e
     held = [scope for scope in role.scopes.values() if scope.name in chosen or not scope.tags]
     told = [*role.statements, *(one for scope in held for one in scope.statements)]
     for request in requests:
-        assert allowed(role, tags, request) == s.told(told, named_by(tag, role.targets), request), request
+        meant = s.told(told, reached(role, tag, request.resource), request)
+        assert allowed(role, tags, request) == meant, request
 
 
 @given(s.roles, s.requests, st.sampled_from([{}, {"credx-role": "other"}, {"credx-role": "PROD"}]))
@@ -183,7 +185,10 @@ def test_what_it_cannot_say_is_said() -> None:
     assert "allows nothing, add yours" in notes(**plain)
     assert "scope a has no tags" in notes(scopes={"a": s.scope("a", [LOGS], {})}, **plain)
     assert "scope a has no statements" in notes(scopes={"a": s.scope("a", [], {"t": "v"})}, **plain)
-    assert "several targets" in notes(statements=(ON_TARGET,), targets=(s.HERE + "*",))
+    several = {"statements": (ON_TARGET,), "targets": (s.HERE + "*",)}
+    assert "several targets has no tag credx-target: it reaches none" in notes(**several)
+    assert "the trust policy refuses it" in notes(**several, target="required")
+    assert notes(**several, target="required", sts="broker") == ""
     assert "nothing of what is before it" in notes(statements=(ON_TARGET,))
     assert "nothing of what is before it" not in notes(statements=(ON_TARGET,), targets=(s.HERE + "*",))
     task = "arn:aws:ecs:eu-central-1:111122223333:task/*"
@@ -215,6 +220,12 @@ def test_the_trust_policy_pins_audience_role_factor_and_source_identity() -> Non
         "Bool": {"sts:RoleAuthorizedByIdp": "true"},
     }
     assert tags["Condition"]["Null"] == {"aws:TagKeys": "false"}
+    brokered = dataclasses.replace(role, sts="broker", statements=(ON_TARGET,))  # its session policy holds
+    assert trust_policy(brokered, ISSUER)["Statement"][0]["Condition"]["Null"] == {
+        "sts:SourceIdentity": "false"
+    }
+    alone = dataclasses.replace(role, sts="broker")  # its session policy says nothing of targets
+    assert trust_policy(alone, ISSUER) == trust_policy(role, ISSUER)
     loose = trust_policy(dataclasses.replace(role, roles_claim=False, target="optional"), ISSUER)["Statement"]
     assert "Bool" not in loose[0]["Condition"]
     assert loose[0]["Condition"]["Null"] == {"sts:SourceIdentity": "false"}
