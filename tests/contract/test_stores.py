@@ -131,6 +131,12 @@ class TestExpectations:
                 store.apply([write], now=NOW)
         assert got(store, A).value == {"v": 2}
 
+    def test_a_check_for_nothing_meets_something(self, store: Store) -> None:
+        store.apply([put(A)], now=NOW)
+        with pytest.raises(ConflictError):
+            store.apply([Check(key=A, expected=0), put(B)], now=NOW)
+        assert store.get(B, now=NOW) is None
+
     def test_none_means_either(self, store: Store) -> None:
         store.apply([Delete(key=A, expected=None)], now=NOW)
         store.apply([put(A)], now=NOW)

@@ -1,4 +1,4 @@
-"""A broker out of a policy file and a data directory: SQLite, a local signing key, keys fetched over HTTPS."""
+"""A broker out of a policy file and a data directory: local keys, a store in SQLite or in a table of DynamoDB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from credx.broker.policy_source import PolicySource
 from credx.broker.seal import Sealer
 from credx.broker.service import Broker
 from credx.broker.signer import LocalSigner
+from credx.broker.stores.dynamodb import DynamoStore
 from credx.broker.stores.sqlite import SqliteStore
+from credx.errors import ConfigError
 from credx.http import Http
 from credx.jose import RemoteKeys
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from credx.broker.stores import Store
+    from credx.broker.stores.dynamodb import Table
+
+SIGNING_KEY, SEAL_KEY, DATABASE = "signing-key.pem", "seal-key", "broker.db"  # in the data directory
 
 
 class Office(NamedTuple):
@@ -32,16 +37,34 @@ class Office(NamedTuple):
     audit: Audit
 
 
-def open_office(data_dir: str | Path, *, now: Callable[[], float] = time.time) -> Office:
+def open_store(home: Path, table: Table | None = None, *, ca_file: str | None = None) -> Store:
+    """The table, or without one the database in the broker's directory, which is made on first use.
+
+    Raises:
+        ConfigError: it is not as it must be, or there are no credentials for it.
+        StoreUnavailableError: it does not answer.
+    """
+    return SqliteStore(home / DATABASE) if table is None else DynamoStore(table, ca_file=ca_file)
+
+
+def open_office(
+    data_dir: str | Path, *, table: Table | None = None, now: Callable[[], float] = time.time
+) -> Office:
     """The store and its audit trail, without a broker around them.
 
     Raises:
         ConfigError: a file in the directory is not as it must be.
-        StoreUnavailableError: the database cannot be opened.
+        StoreUnavailableError: the store cannot be opened.
     """
     home = _home(data_dir)
-    store = SqliteStore(home / "broker.db")
-    signer = LocalSigner.open(home / "signing-key.pem")
+    if table is not None and not (home / SIGNING_KEY).exists():
+        # a new key here would sign audit records that nobody can verify
+        raise ConfigError(
+            f"{home} has no signing key, and the table is in use with another",
+            hint="give --data the directory that `credx broker serve` was given, or a copy of its keys",
+        )
+    store = open_store(home, table)
+    signer = LocalSigner.open(home / SIGNING_KEY)
     return Office(store, Audit(store, new_writer_id(now(), secrets.token_bytes), signer=signer))
 
 
@@ -55,6 +78,7 @@ def open_broker(
     policy_path: str | Path,
     data_dir: str | Path,
     *,
+    table: Table | None = None,
     sts_endpoint: str | None = None,
     ca_file: str | None = None,
     now: Callable[[], float] = time.time,
@@ -63,24 +87,24 @@ def open_broker(
     """Open what a broker needs; on the first start keys and database are made.
 
     The policy follows its file, see ``PolicySource``. ``data_dir`` is this broker's alone, for its owner
-    only. ``sts_endpoint`` and ``ca_file`` say where STS is and who vouches for servers, instead of the
+    only; brokers on one ``table`` have the same keys in theirs. ``sts_endpoint`` and ``ca_file`` say where STS is and who vouches for servers, instead of the
     defaults. ``copy`` receives every audit record once it is durable.
 
     Raises:
         ConfigError: the policy or a file in the directory is not as it must be.
-        StoreUnavailableError: the database cannot be opened.
+        StoreUnavailableError: the store cannot be opened.
     """
     policy = PolicySource(policy_path, now=now)
     home = _home(data_dir)
-    signer = LocalSigner.open(home / "signing-key.pem")
-    store = SqliteStore(home / "broker.db")
+    signer = LocalSigner.open(home / SIGNING_KEY)
+    store = open_store(home, table, ca_file=ca_file)
     exchange = functools.partial(sts.assume_role_with_web_identity, endpoint=sts_endpoint, ca_file=ca_file)
     return Broker(
         policy=policy,
         store=store,
         audit=Audit(store, new_writer_id(now(), secrets.token_bytes), signer=signer, copy=copy),
         signer=signer,
-        sealer=Sealer.open(home / "seal-key"),
+        sealer=Sealer.open(home / SEAL_KEY),
         keys=RemoteKeys(Http(ca_file=ca_file).fetch),
         sts=exchange,
         now=now,

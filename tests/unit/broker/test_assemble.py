@@ -7,13 +7,21 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import broker_world
+from support.broker_world import Clock, Keys, World
+from support.dynamo import Dynamo, set_credentials
 
 from credx.broker.api import Api, Request
-from credx.broker.assemble import open_broker
+from credx.broker.assemble import open_broker, open_office
+from credx.broker.stores.dynamodb import DynamoStore
 from credx.errors import ConfigError
+from credx.protocol import Issued
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from credx.broker.service import Broker
+    from credx.broker.stores.dynamodb import Table
 
 POLICY = """
 version = 1
@@ -62,3 +70,40 @@ def test_a_policy_that_is_wrong_opens_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         open_broker(policy, tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def world_of(broker: Broker, clock: Clock) -> World:
+    """The people of the tests around a broker that was opened as for serving; their keys come without a network."""
+    world = World(broker.store)
+    world.clock, world.broker, world.audit = clock, broker, broker.audit
+    broker.admission._keys = Keys()
+    return world
+
+
+def test_a_whole_issuance_over_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two brokers, one after the other, and an administrator: all of them on one table, with the same keys."""
+    set_credentials(monkeypatch)
+    policy, data, clock = tmp_path / "policy.toml", tmp_path / "data", Clock()
+    policy.write_text(broker_world.POLICY + broker_world.ROLES)
+    with Dynamo() as dynamo:
+        made = dynamo.new()
+        table: Table = dynamo.table(made._calls.table)
+        made.close()
+        with pytest.raises(ConfigError, match="no signing key"):
+            open_office(data, table=table, now=clock)
+        broker = open_broker(policy, data, table=table, now=clock)
+        assert isinstance(broker.store, DynamoStore)
+        world = world_of(broker, clock)
+        key, token = world.add_key(), world.token()
+        asked = world.step_up(token)
+        broker.store.close()
+        broker = open_broker(policy, data, table=table, now=clock)
+        world = world_of(broker, clock)
+        assert isinstance(world.ask(token, proof=world.touch(token, key, asked)), Issued)
+        broker.store.close()
+        office = open_office(data, table=table, now=clock)
+        events = [record["event"] for record in office.audit.read(clock() + 1)]
+        assert {"invited", "enrolled", "granted", "issued"} <= set(events)
+        assert office.audit.verify(clock() + 1) is None
+        office.store.close()
+    assert not (data / "broker.db").exists()

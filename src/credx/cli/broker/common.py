@@ -4,26 +4,87 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from credx.cli.options import needs
+from credx.errors import UnavailableError, UsageError
+from credx.ui import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from credx.broker.assemble import Office
+    from credx.broker.stores.dynamodb import Table
     from credx.cli.edges import App
 
 policy_option = click.option(
     "--policy", "policy_file", required=True, metavar="FILE", envvar="CREDX_BROKER_POLICY", show_envvar=True,
     type=click.Path(dir_okay=False, path_type=Path), help="The policy, a TOML file.",
 )  # fmt: skip
-data_option = click.option(
+_TABLE: Final = "credx.broker.table"  # the keys in ctx.meta
+_REGION: Final = "credx.broker.region"
+
+
+def data_option(command: Callable[..., None]) -> Callable[..., None]:
+    """``--data`` as ``data_dir``; ``--table`` and ``--region`` are for ``office`` and ``the_table``."""
+    return _data(table_options(command))
+
+
+def table_options(command: Callable[..., None]) -> Callable[..., None]:
+    """For a command with a ``--data`` of its own."""
+    return _table(_region(command))
+
+
+def _kept(name: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
+    def keep(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+        ctx.meta[name] = value
+
+    return keep
+
+
+_data = click.option(
     "--data", "data_dir", required=True, metavar="DIR", envvar="CREDX_BROKER_DATA", show_envvar=True,
     type=click.Path(file_okay=False, path_type=Path), help="Where the store and the keys are.",
 )  # fmt: skip
+_table = click.option(
+    "--table", metavar="NAME", envvar="CREDX_BROKER_TABLE", show_envvar=True, expose_value=False,
+    callback=_kept(_TABLE), help="The store is this table in DynamoDB instead; the keys stay in --data.",
+)  # fmt: skip
+_region = click.option(
+    "--region", metavar="REGION", envvar="AWS_REGION", show_envvar=True, expose_value=False,
+    callback=_kept(_REGION), help="Where the table is.",
+)  # fmt: skip
+
+
+def the_table() -> Table | None:
+    """What ``--table`` and ``--region`` say.
+
+    Raises:
+        UsageError: the region is missing.
+    """
+    with needs("broker"):
+        from credx.broker.stores.dynamodb import Table
+    meta = click.get_current_context().meta
+    if not meta.get(_TABLE):
+        return None
+    if not meta.get(_REGION):
+        raise UsageError("a table is in a region", hint="--table NAME --region eu-central-1")
+    return Table(meta[_TABLE], meta[_REGION])
+
+
+@contextlib.contextmanager
+def store_answers() -> Iterator[None]:
+    """A store that is out of reach is told as such. Raises ``UnavailableError``."""
+    from credx.broker.stores import StoreUnavailableError
+
+    try:
+        yield
+    except StoreUnavailableError as exc:
+        raise UnavailableError(
+            f"the broker's store does not answer: {clean(exc)}", hint="try again in a minute"
+        ) from exc
 
 
 @contextlib.contextmanager
@@ -31,9 +92,10 @@ def office(app: App, data_dir: Path) -> Iterator[Office]:
     """The broker's store and audit trail, for a command of its administrators."""
     with needs("broker"):
         from credx.broker.assemble import open_office
-    opened = open_office(data_dir, now=app.edges.now)
-    with contextlib.closing(opened.store):
-        yield opened
+    with store_answers():
+        opened = open_office(data_dir, table=the_table(), now=app.edges.now)
+        with contextlib.closing(opened.store):
+            yield opened
 
 
 def administrator() -> str:

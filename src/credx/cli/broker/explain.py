@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from credx.cli.broker.common import office, policy_option
+from credx.cli.broker.common import office, policy_option, table_options
 from credx.cli.options import Duration, as_json, make_ask
 from credx.errors import ConfigError, DeniedError, UsageError
 from credx.ui import clean
@@ -29,6 +29,7 @@ _OPTIONS: Final = (
         type=click.Path(file_okay=False, exists=True, path_type=Path),
         help="Look in this store, too: disabled, enrolled, locked.",
     ),
+    table_options,
     click.option("--resource", "--target", "resources", multiple=True, metavar="ARN", help="Repeatable."),
     click.option("--scope", "scopes", multiple=True, metavar="NAME", help="Repeatable."),
     click.option("--operation", default="creds", show_default=True, help="Or shell, run, forward:HOST:PORT."),

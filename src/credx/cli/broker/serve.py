@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from credx.cli.broker.common import data_option, policy_option
+from credx.cli.broker.common import data_option, policy_option, store_answers, the_table
 from credx.cli.longrun import at_hangup, ended_by_signals, log_to_stderr
 from credx.cli.options import needs
 from credx.errors import UsageError
@@ -68,7 +68,10 @@ def serve(
     for name, level in _LOGS.items():
         log_to_stderr(name, level, telemetry.JsonLines())
     copy = telemetry.audit_copy if log_audit else None
-    running = open_broker(policy_file, data_dir, ca_file=ca_file, now=app.edges.now, copy=copy)
+    with store_answers():
+        running = open_broker(
+            policy_file, data_dir, table=the_table(), ca_file=ca_file, now=app.edges.now, copy=copy
+        )
     try:
         server = wsgi.serve(running, host, port, trusted_proxy=trusted_proxy)
     except OSError as exc:
