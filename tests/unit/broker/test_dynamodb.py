@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
+import yaml
 from support.dynamo import KEYS, REGION, Dynamo, set_credentials
 
 from credx.broker.stores import Check, ConflictError, Delete, Key, Put, StoreUnavailableError
 from credx.broker.stores import dynamodb_calls as calls
-from credx.broker.stores.dynamodb import DynamoStore, Table
+from credx.broker.stores.dynamodb import DynamoStore, Table, create_table
 from credx.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from credx.broker.stores import Write
 
@@ -138,6 +141,17 @@ def test_a_table_as_it_should_be(dynamo: Dynamo, store: DynamoStore) -> None:
     assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"}
     backups = dynamo.client.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
     assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
+
+
+def test_the_documented_table_is_the_same() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "broker.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    shown = yaml.safe_load(block)["Resources"]["Table"]["Properties"]
+    told: dict[str, Any] = {}
+    create_table(Mock(**{f"{name}.side_effect": lambda **said: told.update(said) for name in (
+        "create_table", "update_time_to_live", "update_continuous_backups"
+    )}), "credx")  # fmt: skip
+    assert shown == told
 
 
 def test_there_must_be_a_table(dynamo: Dynamo, store: DynamoStore) -> None:
