@@ -1,12 +1,13 @@
-"""A broker that is killed in the middle of one request, for ``attacks/test_kill_at_every_call.py``.
+"""A broker whose system calls are spoilt in the middle of one request: killed at them, or they fail. See ``strace``.
 
-Run under ``strace``, which kills on entry of the n-th call of each name. Its counters are a process's own: one process
-imports everything and forks a child for each kill, and the child makes calls that do nothing until just its turn
+Run under ``strace``, which spoils the n-th call of each name. Its counters are a process's own: one process
+imports everything and forks a child for each run, and the child makes calls that do nothing until just its turn
 is left.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -81,11 +82,16 @@ def _redeem(run: Path, form: bytes, now: float, call: str, in_vain: int) -> None
     for _ in range(in_vain):
         ctypes.CDLL(None).syscall(*(ctypes.c_long(value) for value in (NUMBERS[call], -1, 0, 0, 0)))
     Path(BEGIN).exists()
-    status = redeem(world, form)
-    answer = os.open(run / "answer", os.O_WRONLY | os.O_CREAT, 0o600)
-    os.write(answer, b"%d" % status)
-    os.close(answer)
+    _told(run, redeem(world, form))
     Path(END).exists()
+    _told(run, redeem(world, form))  # who lives on is asked once more
+
+
+def _told(run: Path, status: int) -> None:
+    with contextlib.suppress(OSError):
+        answer = os.open(run / "answer", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(answer, b"%d " % status)
+        os.close(answer)
 
 
 if __name__ == "__main__":
