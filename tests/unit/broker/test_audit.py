@@ -2,17 +2,19 @@ import copy
 import hashlib
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from credx.broker.audit import MAX_HEADS, MAX_STEP_BACK, MAX_WRITES, Audit, new_writer_id
-from credx.broker.audit_record import MAX_NAME, MAX_TEXT
+from credx.broker.audit_record import EVENTS, LISTS, MAX_NAME, MAX_TEXT, NAMES, NUMBERS, TEXTS
 from credx.broker.security_log import BURST, MAX_EVENTS, SecurityLog
 from credx.broker.signer import LocalSigner
 from credx.broker.stores import (
@@ -346,3 +348,11 @@ class TestSecurityLog:
         caplog.set_level(logging.INFO)
         audit.security_log("bad_token", client="::1")
         assert self.lines(caplog)[0]["event"] == "bad_token"
+
+
+def test_the_page_about_the_audit_names_every_field_and_event(store: MemoryStore, audit: Audit) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "audit.md").read_text(encoding="utf-8")
+    audit.append(GRANTED, now=NOW)
+    written = {name for record in audit.read(NOW, starts=True) for name in record}
+    named = set(re.findall(r"`(\w+)`", page))
+    assert written | EVENTS | NAMES | TEXTS | LISTS | NUMBERS <= named

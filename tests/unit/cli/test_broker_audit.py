@@ -305,13 +305,15 @@ class TestExport:
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "export"])
-@pytest.mark.parametrize("made", ["nothing", "a directory", "other files"])
+@pytest.mark.parametrize("made", ["nothing", "a directory", "other files", "keys without a store"])
 def test_who_only_reads_makes_no_store(bare: Bench, tmp_path: Path, command: str, made: str) -> None:
     data = tmp_path / "data"
     if made != "nothing":
         data.mkdir(mode=0o700)
     if made == "other files":
         (data / "x").touch()
+    if made == "keys without a store":  # of brokers on a table, and --table was forgotten
+        LocalSigner.open(data / "signing-key.pem")
     before = sorted(tmp_path.rglob("*"))
     result = bare.run("broker", "audit", command, "--data", str(data))
     assert (result.code, result.out) == (3, "")

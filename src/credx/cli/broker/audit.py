@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import tempfile
@@ -14,15 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from credx.broker.audit_record import EVENTS, STARTED
-from credx.cli.broker.common import data_option, office
+from credx.cli.broker.common import data_option, existing_office
 from credx.cli.options import as_json
-from credx.errors import ConfigError, CredxError, UnavailableError, UsageError
+from credx.errors import ConfigError, CredxError, UsageError
 from credx.ui import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from credx.broker.assemble import Office
     from credx.broker.audit_verify import PublicKeys, Verified
     from credx.cli.edges import App
 
@@ -74,28 +72,6 @@ def audit() -> None:
     """
 
 
-@contextlib.contextmanager
-def trail(app: App, data_dir: Path) -> Iterator[Office]:
-    """The office of a broker that exists: who only reads makes no store.
-
-    Raises:
-        ConfigError: the directory is no broker's.
-        UnavailableError: the store does not answer.
-    """
-    if not (data_dir / "signing-key.pem").is_file():
-        raise ConfigError(
-            f"{data_dir} is no broker's directory: there is no signing key in it",
-            hint="give --data the directory that `credx broker serve` was given",
-        )
-    from credx.broker.stores import StoreUnavailableError
-
-    try:
-        with office(app, data_dir) as at:
-            yield at
-    except StoreUnavailableError as exc:
-        raise UnavailableError(f"the broker's store does not answer: {clean(exc)}") from exc
-
-
 @audit.command()
 @data_option
 @click.option("--user", metavar="USER", help="Shown name, user key or 'ISSUER|SUBJECT'.")
@@ -137,7 +113,7 @@ def show(
     last_day = since is until is None and len(issuance or "") != 32  # which says when
     if last_day:
         since = app.edges.now() - DEFAULT_SPAN
-    with trail(app, data_dir) as at:
+    with existing_office(app, data_dir) as at:
         newest_first = at.audit.read(
             app.edges.now(), newest_first=True, user=user, role=role, event=event, issuance=issuance,
             access_key_id=access_key, since=since, until=until,
@@ -162,7 +138,7 @@ def export(app: App, data_dir: Path, since: float | None, until: float | None) -
     The first record of every chain comes along, whenever it was: it holds the key that verifies the others.
     """
     count = 0
-    with trail(app, data_dir) as at:
+    with existing_office(app, data_dir) as at:
         from credx.broker.audit_files import exported
         from credx.broker.audit_read import Wanted, read_with_starts
 
@@ -191,7 +167,7 @@ def verify(app: App, data_dir: Path, jwks_file: Path | None, against: Path | Non
     An end that was cut off, or a chain that is gone, is missed by a chain that started later; --against finds it
     in the newest ones too.
     """
-    with trail(app, data_dir) as at:
+    with existing_office(app, data_dir) as at:
         from credx.broker.audit_files import heads_text, read_heads
         from credx.broker.audit_verify import verify as verify_trail
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from credx.cli.options import needs
-from credx.errors import UnavailableError, UsageError
+from credx.errors import ConfigError, UnavailableError, UsageError
 from credx.ui import clean
 
 if TYPE_CHECKING:
@@ -96,6 +96,25 @@ def office(app: App, data_dir: Path) -> Iterator[Office]:
         opened = open_office(data_dir, table=the_table(), now=app.edges.now)
         with contextlib.closing(opened.store):
             yield opened
+
+
+@contextlib.contextmanager
+def existing_office(app: App, data_dir: Path) -> Iterator[Office]:
+    """The same for a command that only reads: it makes neither a store nor a key.
+
+    Raises:
+        ConfigError: the directory is no broker's.
+    """
+    with needs("broker"):
+        from credx.broker.assemble import DATABASE, SIGNING_KEY
+    for name in (SIGNING_KEY, *(() if the_table() else (DATABASE,))):
+        if not (data_dir / name).is_file():
+            raise ConfigError(
+                f"{data_dir} is no broker's directory: there is no {name} in it",
+                hint="give --data the directory that `credx broker serve` was given, and --table if it was",
+            )
+    with office(app, data_dir) as at:
+        yield at
 
 
 def administrator() -> str:
