@@ -63,7 +63,9 @@ def roles(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
 def _wanted(role: Mapping[str, Any]) -> str:
     target = str(role.get("requires_target") or "")
     wanted = {"True": "required", "False": "", "none": ""}.get(target, target)
-    return ", ".join(filter(None, (wanted, "reason" if role.get("requires_reason") is True else "")))
+    fitting = role.get("session_policy", {}).get("targets")  # of `broker check`
+    reason = "reason" if role.get("requires_reason") is True else ""
+    return ", ".join(filter(None, (wanted, "" if fitting is None else f"up to {fitting}", reason)))
 
 
 def _enforcement(value: object) -> Text:

@@ -11,6 +11,7 @@ import click
 COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "serve": ("serve", "serve", "Serve until Ctrl-C or SIGTERM."),
     "check": ("policy", "check", "Check a policy FILE, and say what enforces each role and scope."),
+    "explain": ("explain", "explain", "Say rule by rule why a person would get a role, or not."),
     "template": ("template", "template", "Print the trust and permission policy of a role."),
     "invite": ("users", "invite", "Make a one-time invitation to enrol a first factor."),
     "audit": ("audit", "audit", "Show, verify and export the audit trail."),
