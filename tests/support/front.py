@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from support.broker_world import IDP_KEY, ISSUER, World
 
+from credx.broker.administration import set_disabled
+from credx.broker.directory import Somebody
 from credx.broker.stores import StoreUnavailableError
-from credx.broker.users import set_disabled
 from credx.jose import RemoteKeys, rsa_public_jwk
 from credx.protocol import ERROR_STATUS, Ask, TokenRequest, proof_to_json
 
@@ -49,7 +50,7 @@ class Answer:
         return json.loads(self.raw) if self.raw else None
 
 
-def published(url: str) -> bytes:
+def published(url: str, **_: Any) -> bytes:
     """What the identity provider has under its addresses: discovery and one key."""
     if url.endswith("/.well-known/openid-configuration"):
         return json.dumps({"issuer": ISSUER, "jwks_uri": f"{ISSUER}/keys"}).encode()
@@ -126,7 +127,14 @@ class Front:
 
     def disable(self, subject: str = "alice", issuer: str = ISSUER, *, disabled: bool = True) -> None:
         world, who = self.world, self.world.user_key(subject, issuer)
-        set_disabled(self.store, world.audit, who, disabled=disabled, administrator="root", now=world.clock())
+        set_disabled(
+            self.store,
+            world.audit,
+            Somebody(who, subject),
+            disabled=disabled,
+            administrator="root",
+            now=world.clock(),
+        )
 
     # -- what every refusal owes
 

@@ -152,7 +152,7 @@ class Enrolment:
                 created_at=int(visit.now),
                 material=material,
             )
-            writes += [consumed, factor.put(visit.user_key), visit.profile.written(visit.person)]
+            writes += [consumed, factor.put(visit.user_key), *visit.profile.written(visit.person)]
             detail = f"{pending.via} {pending.by}".strip()
             self._audit.commit(writes, visit.about | {"event": "enrolled", "detail": detail}, now=visit.now)
             return factor.listing()

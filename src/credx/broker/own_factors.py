@@ -64,7 +64,7 @@ class OwnFactors:
                     Delete(key=gone, expected=factor.version),
                     *(w for w in self._second_factor.claim(visit, demand, proven) if w.key != gone),
                     *factor_session.ended(self._store, visit.user_key, now=visit.now, factor_id=factor.id),
-                    visit.profile.written(visit.person),
+                    *visit.profile.written(visit.person),
                 ]
                 if factor.kind == "webauthn":
                     writes.append(Delete(key=credential_key(credential_hash(factor.material)), expected=None))

@@ -2,6 +2,7 @@
 
 The profile is written whenever a factor comes or goes, on the condition of its version. So the enrolments of
 one person happen one after another, and «has no factor yet» stays true until the commit that relied on it.
+With every profile goes a copy of it into the directory, by which administrators find people (``directory``).
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from credx.broker.stores import Check, Delete, Key, Put
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from credx.broker.audit import Audit
     from credx.broker.person import Person
-    from credx.broker.stores import Item, Store
+    from credx.broker.stores import Item, Store, Write
 
 MAX_FACTORS: Final = 10  # of one person; a second key and a spare are three
 FACTOR_ID_BYTES: Final = 8  # unique within one person
@@ -33,6 +33,11 @@ def profile_key(user_key: str) -> Key:
 
 def factor_key(user_key: str, factor_id: str) -> Key:
     return Key(partition(user_key), f"factor#{factor_id}")
+
+
+def directory_key(user_key: str) -> Key:
+    """Sixteen partitions: a hundred thousand people are 6 MB in each, and none of them is hot."""
+    return Key(f"users#{user_key[0]}", user_key)
 
 
 def credential_key(credential_hash: str) -> Key:
@@ -57,11 +62,18 @@ class Profile(NamedTuple):
     def unchanged(self, user_key: str) -> Check:
         return Check(key=profile_key(user_key), expected=self.version)
 
-    def written(self, person: Person) -> Put:
+    def written(self, person: Person) -> list[Write]:
         """The profile once more, for a factor that comes or goes: of two such changes only one goes through."""
-        value = dict(self.value) | {"user": person.user, "issuer": person.issuer, "subject": person.subject}
-        value["had_factor"] = True
-        return Put(key=profile_key(person.user_key), value=value, expected=self.version)
+        named = {"user": person.user, "issuer": person.issuer, "subject": person.subject}
+        return self.changed(person.user_key, **named, had_factor=True)
+
+    def changed(self, user_key: str, **changes: Any) -> list[Write]:
+        """The writes of a profile with ``changes``, which hold only on this version of it."""
+        value = dict(self.value) | changes
+        return [
+            Put(key=profile_key(user_key), value=value, expected=self.version),
+            Put(key=directory_key(user_key), value=value, expected=None),  # the profile's condition is enough
+        ]
 
 
 def load_profile(store: Store, user_key: str, *, now: float) -> Profile:
@@ -122,35 +134,3 @@ def room_for_one_more(items: Sequence[Item], limit: int) -> list[Delete]:
     """The oldest items over ``limit - 1``, deleted: what one person keeps pending is bounded."""
     oldest_first = sorted(items, key=lambda item: item.expires_at or 0)
     return [Delete(key=item.key, expected=None) for item in oldest_first[: max(0, len(items) - limit + 1)]]
-
-
-def set_disabled(
-    store: Store, audit: Audit, user_key: str, *, disabled: bool, administrator: str, now: float
-) -> None:
-    """Shut a person out, or let him in again; shutting out ends what he has pending. Recorded.
-
-    Raises:
-        ConflictError: the person's profile changed meanwhile; call again.
-        StoreUnavailableError: nothing was written.
-    """
-    profile = load_profile(store, user_key, now=now)
-    pending = [
-        *store.query(partition(user_key), "auth#", now=now),
-        *store.query(partition(user_key), "fsession#", now=now),
-        *store.query(partition(user_key), "enrol#", now=now),
-    ]
-    put = Put(
-        key=profile_key(user_key),
-        value=dict(profile.value) | {"disabled": disabled},
-        expected=profile.version,
-    )
-    audit.commit(
-        [put, *(Delete(key=item.key, expected=None) for item in pending if disabled)],
-        {
-            "event": "disabled" if disabled else "enabled",
-            "user_key": user_key,
-            "user": str(profile.value.get("user", "")),
-            "detail": f"by {administrator}",
-        },
-        now=now,
-    )

@@ -129,6 +129,51 @@ def sandbox(where: Mapping[str, str], people: Mapping[str, tuple[str, str]], is_
     return "\n" + "".join(shown) + "\n"
 
 
+def users(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
+    """People of the broker, as its administrators see them."""
+    table = _table("user", "keys", "apps", "last used")
+    for one in found:
+        last = _cell("disabled", "red") if one["disabled"] else _cell(_day(one["last_used_at"])[:10])
+        keys, apps = (_cell(one["factors"][kind] or "-") for kind in ("webauthn", "totp"))
+        table.add_row(_cell(one["user"], "bold"), keys, apps, last)
+    return _render(table if found else Text("nobody"), is_terminal)
+
+
+def user(found: Mapping[str, Any], is_terminal: bool) -> str:
+    """``described`` for people."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    rows = {"user": found["user"], "issuer": found["issuer"], "subject": found["subject"]}
+    for name, value in rows.items():
+        table.add_row(_cell(name, "bold"), _cell(value or "not known"))
+    table.add_row(
+        _cell("access", "bold"), _cell(*(("disabled", "red") if found["disabled"] else ("enabled",)))
+    )
+    label = "factors"
+    for one in found["factors"]:
+        words = f"{one['kind']:8}  {one['name']}" + (", disabled" if one["disabled"] else "")
+        table.add_row(_cell(label, "bold"), _cell(words))
+        used = f"{one['id']}  added {_day(one['created_at'])}, used {_day(one['last_used_at'])}"
+        table.add_row(Text(""), _cell(used, "dim"))
+        label = ""
+    if not found["factors"]:
+        table.add_row(_cell(label, "bold"), _cell("none"))
+    waiting = [f"{count} {name.replace('_', ' ')}" for name, count in found["pending"].items() if count]
+    table.add_row(_cell("pending", "bold"), _cell(", ".join(waiting) or "nothing"))
+    locked = found["locked"]
+    rest = f", locked {locked if isinstance(locked, str) else 'for ' + spell(locked)}" if locked else ""
+    table.add_row(_cell("codes", "bold"), _cell(f"{found['wrong_codes'] or 'none'} wrong in a row{rest}"))
+    return _render(table, is_terminal)
+
+
+def invitations(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
+    table = _table("id", "for", "until (UTC), by")
+    for one in found:
+        person = Text("\n").join((_cell(one["subject"]), _cell(one["issuer"], "dim")))
+        made = Text("\n").join((_cell(_day(one["expires_at"])), _cell(one["administrator"], "dim")))
+        table.add_row(_cell(one["id"], "bold"), person, made)
+    return _render(table if found else Text("no invitation is open"), is_terminal)
+
+
 def audit(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
     """Audit records for people; all that is in them is in the JSON."""
     table = _table("time (UTC)", "event", "user", "role", "target", "scope", "factor", "why")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from credx.broker.administration import set_disabled
+from credx.broker.directory import Somebody
 from credx.broker.stores import Key, Put
-from credx.broker.users import set_disabled
 from credx.errors import Refusal
 from credx.model import Secret
 from credx.protocol import FactorSessionProof, Issued, StepUp
@@ -50,7 +51,12 @@ def disable_factors(world: Any) -> None:
 
 def shut_out(world: Any, user_key: str) -> Callable[[], None]:
     return lambda: set_disabled(
-        world.store, world.audit, user_key, disabled=True, administrator="root", now=world.clock()
+        world.store,
+        world.audit,
+        Somebody(user_key, "who"),
+        disabled=True,
+        administrator="root",
+        now=world.clock(),
     )
 
 

@@ -10,10 +10,11 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
+from credx.broker.administration import set_disabled
+from credx.broker.directory import Somebody
 from credx.broker.stores import ConflictError, StoreUnavailableError
 from credx.broker.stores.memory import MemoryStore
 from credx.broker.stores.sqlite import SqliteStore
-from credx.broker.users import set_disabled
 from credx.errors import AwsRefusedError, Refusal, UnavailableError
 from credx.model import Secret
 from credx.protocol import AWS_CREDENTIALS_TYPE, JWT_TYPE, FactorSessionProof, Issued, StepUp
@@ -120,11 +121,21 @@ def test_a_disabled_person_stops_at_the_door_and_his_proofs_end(world: Any) -> N
     key, token = world.add_key(), world.token()
     proof = world.touch(token, key, world.step_up(token))
     set_disabled(
-        world.store, world.audit, world.user_key(), disabled=True, administrator="root", now=world.clock()
+        world.store,
+        world.audit,
+        Somebody(world.user_key(), "alice"),
+        disabled=True,
+        administrator="root",
+        now=world.clock(),
     )
     assert refused(world, lambda: world.ask(token, proof=proof), "access_denied") == "user disabled"
     set_disabled(
-        world.store, world.audit, world.user_key(), disabled=False, administrator="root", now=world.clock()
+        world.store,
+        world.audit,
+        Somebody(world.user_key(), "alice"),
+        disabled=False,
+        administrator="root",
+        now=world.clock(),
     )
     refused(world, lambda: world.ask(token, proof=proof), "insufficient_authorization")
     assert world.records("granted") == []
@@ -203,7 +214,12 @@ def test_a_person_disabled_between_proof_and_commit_gets_nothing(world: Any) -> 
         if record["event"] == "granted":
             world.audit.commit = commit
             set_disabled(
-                world.store, world.audit, world.user_key(), disabled=True, administrator="x", now=now
+                world.store,
+                world.audit,
+                Somebody(world.user_key(), "alice"),
+                disabled=True,
+                administrator="x",
+                now=now,
             )
         commit(writes, record, now=now)
 

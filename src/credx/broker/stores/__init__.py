@@ -6,9 +6,10 @@ changed since. That one rule is what makes a proof good exactly once, however ma
 
 Keys (``partition``, ``sort``)::
 
-    user#<user key>            profile | factor#<id> | auth#<hash> | fsession#<hash> | enrol#<hash>
+    user#<user key>            profile | attempts | factor#<id> | auth#<hash> | fsession#<hash> | enrol#<hash>
     credential#<hash>          owner                  a WebAuthn credential id belongs to one user
-    invitation#<hash>          invitation
+    users#<first digit>        <user key>             a copy of the profile, by which people are found
+    invitations                <hash>                 a day's, of everybody
     audit#<writer>             head | <sequence, 20 digits>
 
 ``<user key>`` is hex SHA-256(issuer NUL subject); ``<hash>`` is hex SHA-256 of a random handle, so that

@@ -13,7 +13,9 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "check": ("policy", "check", "Check a policy FILE, and say what enforces each role and scope."),
     "explain": ("explain", "explain", "Say rule by rule why a person would get a role, or not."),
     "template": ("template", "template", "Print the trust and permission policy of a role."),
-    "invite": ("users", "invite", "Make a one-time invitation to enrol a first factor."),
+    "users": ("users", "users", "List, show, disable and enable people; reset their factors."),
+    "invite": ("invitations", "invite", "Make a one-time invitation to enrol a factor."),
+    "invitations": ("invitations", "invitations", "List open invitations, or take one back."),
     "audit": ("audit", "audit", "Show, verify and export the audit trail."),
 }
 
