@@ -1,20 +1,24 @@
 """What waitress leaves open, closed: framing that two readers could read in two ways, slow clients, a full house.
 
+* An answer is taken in ``ANSWER_TIME``, or the connection ends.
 * A request is read in ``REQUEST_TIME`` or answered 408: waitress's own timeout starts anew with every byte.
 * At most ``MAX_WAITING`` requests wait for a thread, and none longer than ``MAX_WAIT``; the others are told 503
-  at once, by a thread that does nothing else. What one waits for longer its client has given up on.
+  at once, ``TURNED_RATE`` a second; whoever comes on top is not listened to until there is room. What one waits
+  for longer its client has given up on.
 * RFC 9112: one Host (3.2), one ``chunked`` (7), never a length beside it (6.3). An error of the framing is 400.
 * What never reaches the application still has its line in the log, and an answer in the broker's own shape.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from waitress.channel import HTTPChannel
+from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
@@ -31,6 +35,8 @@ REQUEST_TIME: Final = 10.0  # seconds from a request's first byte to its last: 6
 ANSWER_TIME: Final = 20.0  # seconds for a client to take an answer
 MAX_HEADERS: Final = 100  # fields; what browsers and proxies send is below 50
 MAX_WAITING: Final = 64  # requests; a fifth of a second of work at 300 a second
+TURNED_RATE: Final = 200  # a second that are told 503: 0.2 ms each, so that 24 of 25 parts of a core go on
+TURNED_BURST: Final = 50
 MAX_WAIT: Final = 2.0  # seconds; after that the thread is for somebody who still listens
 
 _ERRORS: Final = {
@@ -104,16 +110,29 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     parser_class = Parser
     error_task_class = Turned
 
-    request: Any = None
+    request: Any
+    requests: list[Any]
+    reading = False  # a request comes in now, in the thread of the connections
+    here = False  # that thread answers it
+    queued = 0.0
     _timed: Any = None  # the request that is being read
     _began = 0.0
     _owed: float | None = None  # since when there is an answer that was not taken
-    queued = 0.0
+
+    def readable(self) -> bool:
+        return bool(super().readable()) and self.server.task_dispatcher.listens()
+
+    def handle_read(self) -> None:
+        if self.server.task_dispatcher.listens():  # those before in this turn may have filled the house
+            super().handle_read()
 
     def received(self, data: bytes) -> bool:
+        self.reading = True
         more: bool = super().received(data)
+        self.reading = False
         if self.request is not self._timed:
             self._timed, self._began = self.request, time.monotonic()
+        self._answer_here()
         return more
 
     def service(self) -> None:
@@ -130,37 +149,69 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 late.error = Late("")
                 self.requests.append(late)
                 if len(self.requests) == 1:
-                    self.server.add_task(self)
+                    self.here = True
+            self._answer_here()
         if not self.total_outbufs_len:
             self._owed = None
         elif self._owed is None:
             self._owed = now
         elif now - self._owed > ANSWER_TIME:
-            self.will_close = True
+            self.will_close = True  # which waitress looks at when the socket takes something: it may never
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+
+    def _answer_here(self) -> None:
+        """As ``service`` for what costs nothing: no thread, and no waking of this one for the next."""
+        while self.here:
+            self.here = False
+            request = self.requests[0]
+            task = (self.task_class if request.error is None else Turned)(self, request)
+            with contextlib.suppress(ClientDisconnected):
+                task.service()
+            with self.requests_lock:
+                request.close()
+                self.requests.pop(0)
+                if task.close_on_finish:
+                    self.close_when_flushed, self.requests = True, []
+                elif self.requests:
+                    self.reading = True
+                    self.server.add_task(self)
+                    self.reading = False
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
-    """Threads for requests, and one more for those that cost nothing."""
+    """Threads for requests that cost something; the others are answered where they are read."""
 
     def __init__(self, threads: int) -> None:
         super().__init__()
         self.set_thread_count(threads)
-        self._side = ThreadedTaskDispatcher()
-        self._side.set_thread_count(1)
+        self._turns, self._as_of = float(TURNED_BURST), time.monotonic()
 
     def add_task(self, task: Channel) -> None:
         request, task.queued = task.requests[0], time.monotonic()
-        if request.error is None and len(self.queue) >= MAX_WAITING and request.path != HEALTH_PATH:
-            request.error = Busy("")
         # a busy broker is alive: who restarts what does not answer must not restart this
-        if request.error is not None or request.path == HEALTH_PATH:
-            self._side.add_task(task)
+        free = request.error is not None or request.path == HEALTH_PATH
+        if task.reading and (free or self._full()):
+            if not free:
+                request.error = Busy("")
+                self._turns -= 1
+            task.here = True
         else:
             super().add_task(task)
 
-    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
-        self._side.shutdown(cancel_pending, timeout)
-        return bool(super().shutdown(cancel_pending, timeout))
+    def listens(self) -> bool:
+        """Whether one more request can be heard: who is told to come back costs something too."""
+        if not self._full():
+            return True
+        now = time.monotonic()
+        self._turns = min(TURNED_BURST, self._turns + (now - self._as_of) * TURNED_RATE)
+        self._as_of = now
+        return bool(self._turns >= 1)
+
+    def _full(self) -> bool:
+        # some of those in the queue belong to threads that are about to wake
+        idle = len(self.threads) - self.stop_count - self.active_count
+        return bool(len(self.queue) - idle >= MAX_WAITING)
 
 
 class Server(TcpWSGIServer):  # type: ignore[misc]
@@ -168,6 +219,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
 
     channel_class = Channel
     api: Api
+
+    def readable(self) -> bool:
+        return bool(super().readable()) and self.task_dispatcher.listens()
 
     def maintenance(self, now: float) -> None:
         super().maintenance(now)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 THREADS: Final = 8
 MAX_HEADER: Final = 32 * 1024  # bytes; an ID token has 16 KiB at the most
-MAX_CONNECTIONS: Final = 500  # half of the 1024 file descriptors that a process has by default
+MAX_CONNECTIONS: Final = 200  # each costs at every turn of the loop; a proxy in front needs far fewer
+BACKLOG: Final = 128  # connections that the system holds beyond that
 IDLE: Final = 20  # seconds that a silent connection is kept
 EVERY: Final = 1  # seconds between two looks at the clock for all connections
 ONE_PIECE: Final = 64 * 1024  # bytes; larger answers are sent as they are made
@@ -99,6 +100,7 @@ def serve(
         port=port,
         threads=THREADS,
         connection_limit=MAX_CONNECTIONS,
+        backlog=BACKLOG,
         max_request_header_size=MAX_HEADER,
         max_request_body_size=MAX_BODY + 1,  # the first size that is refused
         channel_timeout=IDLE,
