@@ -16,6 +16,7 @@ from credx.broker.stored import reading
 from credx.broker.stores import ConflictError, Delete, Key, Put
 from credx.broker.users import partition
 from credx.errors import Refusal
+from credx.jose import CLOCK_LEEWAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,8 +40,8 @@ class Tally(NamedTuple):
         """Seconds until the next attempt may be looked at; infinity after ``MOST``."""
         if self.failures >= MOST:
             return float("inf")
-        if self.failures < FREE:
-            return 0
+        if self.failures < FREE or self.last > now + CLOCK_LEEWAY:
+            return 0  # of a clock that was fast: nobody rests for hours because of that, and MOST holds by any clock
         rest = min(FIRST_REST << (self.failures - FREE), LONGEST_REST)
         return max(0, self.last + rest - int(now))
 

@@ -110,3 +110,13 @@ def test_a_count_that_credx_did_not_write_lets_nobody_guess(
 def test_more_failures_never_rest_for_less(failures: int, passed: int) -> None:
     fewer, more = Tally(failures, NOW), Tally(failures + 1, NOW)
     assert fewer.rest(NOW + passed) <= more.rest(NOW + passed)
+
+
+def test_a_count_of_a_clock_that_was_fast_lets_nobody_rest_but_counts(store: MemoryStore) -> None:
+    for _ in range(attempts.FREE):
+        attempts.count(store, WHO, ["one"], now=NOW + 25 * HOUR)
+    assert attempts.count(store, WHO, ["one"], now=NOW) == ["one"]
+    assert failures(store)[PERSON] == 6
+    with pytest.raises(Refusal):
+        attempts.count(store, WHO, ["one"], now=NOW)
+    assert Tally(attempts.MOST, NOW + 25 * HOUR).rest(NOW) == float("inf")
