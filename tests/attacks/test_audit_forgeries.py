@@ -180,6 +180,14 @@ def test_one_record_removed(trail: Trail, of: str, seq: int) -> None:
     assert broken[:2] == (of, seq)
 
 
+def test_a_record_under_another_key(trail: Trail) -> None:
+    """In its order, whole and signed; but who looks for it by its number does not find it."""
+    key = record_key(OLD, 2)
+    trail.put(Key(key.partition, key.sort + "x"), trail.get(OLD, 2))
+    trail.delete(key)
+    assert trail.broken() == (OLD, 2, "the record is missing")
+
+
 @pytest.mark.parametrize("seq", range(1, RECORDS))
 def test_one_record_removed_and_the_others_moved_up(trail: Trail, seq: int) -> None:
     for at in range(seq, RECORDS):
@@ -237,7 +245,7 @@ class TestAnEndCutOff:
             assert against == (
                 of,
                 RECORDS,
-                "the record and what follows it are gone: the saved heads names it",
+                "from this record on the chain is gone, which saved heads name",
             )
         else:
             assert shown
@@ -323,7 +331,7 @@ class TestAChainOfOnesOwn:
 
 
 class TestTheKeyOfAChain:
-    """Stolen out of a process it signs for that chain: for no other, and nothing before its start."""
+    """Stolen out of a process it signs for that chain: for no other, and nothing that somebody has named."""
 
     def signed(self, trail: Trail, key: WriterKey, record: dict[str, Any]) -> dict[str, Any]:
         record = {**record, "hash": digest(record)}
@@ -335,6 +343,20 @@ class TestTheKeyOfAChain:
         trail.put_record(LAST, RECORDS, record)
         trail.set_head(LAST, record)
         assert trail.broken() == (LAST, RECORDS, "the signature of the record is wrong")
+
+    @pytest.mark.parametrize("of", [OLD, MIDDLE, LAST])
+    def test_what_another_chain_or_a_saved_head_has_named(self, trail: Trail, of: str) -> None:
+        stolen = trail.audits[[OLD, MIDDLE, LAST].index(of)]._key
+        record = self.signed(trail, stolen, {**trail.get(of, RECORDS), "user": "eve-1"})
+        trail.put_record(of, RECORDS, record)
+        trail.set_head(of, record)
+        shown, against = trail.broken(), trail.broken(against=trail.heads)
+        if of == LAST:
+            assert shown is None
+        else:
+            assert shown == (of, RECORDS, "the record is not the one that a later chain names")
+        assert against
+        assert against[:2] == (of, RECORDS)
 
     def test_a_chain_that_begins_anew_in_the_middle(self, trail: Trail) -> None:
         own = WriterKey()

@@ -121,13 +121,14 @@ def records(store: Store, writer: str, now: float, first: int = 1) -> Iterator[S
             return
 
 
-def records_backwards(store: Store, writer: str, now: float) -> Iterator[Sorted]:
-    """From the head back to the first."""
+def records_backwards(store: Store, writer: str, now: float, before: float = math.inf) -> Iterator[Sorted]:
+    """Back to the first, from the head or from the last record that is before the time ``before``."""
     head = head_of(store, writer, now)
     if head is None or record_of(store, writer, head.seq, now) is None:  # somebody was at it
         yield from reversed(list(records(store, writer, now)))
         return
-    for page in range(head.seq // PAGE, -1, -1):
+    last = head.seq if head.at < before else first_since(store, writer, before, now)
+    for page in range(last // PAGE, -1, -1):
         items = store.query(head_key(writer).partition, f"{page:017d}", now=now, limit=PAGE)
         yield from ((item.key.sort, item.value) for item in reversed(items))
 

@@ -167,7 +167,7 @@ def _forth(store: Store, writer: str, span: tuple[float, float], now: float) -> 
 
 def _back(store: Store, writer: str, span: tuple[float, float], now: float) -> Iterator[Record]:
     low, high = span
-    for _, record in records_backwards(store, writer, now):
+    for _, record in records_backwards(store, writer, now, high):
         at = _at(record)
         if at is not None and at < low:
             return

@@ -159,12 +159,14 @@ def verify(
 
     for writer in writers(store, now):
         chain = Chain(writer, keys)
-        broken = _verify_chain(store, chain, now, counted, lambda named: missing(named, "a later chain"))
+        broken = _verify_chain(
+            store, chain, now, counted, lambda named: missing(named, "a later chain names")
+        )
         if broken:
             return Verified(broken, count, heads, frozenset(kids))
         heads.append(Named(writer, chain.seq, chain.hash))
         kids.add(chain.kid)
-    gone = next(filter(None, (missing(named, "the saved heads") for named in against)), None)
+    gone = next(filter(None, (missing(named, "saved heads name") for named in against)), None)
     return Verified(gone, count, heads, frozenset(kids))
 
 
@@ -212,12 +214,12 @@ def _wrong_head(chain: Chain, head: Head) -> Broken | None:
 def _missing(store: Store, named: Named, by: str, now: float) -> Broken | None:
     """A head that somebody saw must still be there, with its chain in the list of chains."""
     if store.get(Key(WRITERS, named.writer), now=now) is None:
-        return Broken(named.writer, 0, f"the chain is gone: {by} names it")
+        return Broken(named.writer, 0, f"the chain is gone that {by}")
     record = record_of(store, named.writer, named.seq, now)
     if record is None:
-        return Broken(named.writer, named.seq, f"the record and what follows it are gone: {by} names it")
+        return Broken(named.writer, named.seq, f"from this record on the chain is gone, which {by}")
     if record.get("hash") != named.hash:
-        return Broken(named.writer, named.seq, f"the record is not the one that {by} names")
+        return Broken(named.writer, named.seq, f"the record is not the one that {by}")
     return None
 
 

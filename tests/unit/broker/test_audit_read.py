@@ -185,8 +185,14 @@ class TestAnyLength:
         assert store.items <= 20
         assert store.gets <= 21 + 10 + 10  # a head per chain, and one chain that is halved
 
-    def test_so_is_an_issuance(self, store: Counting, long: Audit) -> None:
-        assert ats(long, issuance=self.issuance(150)) == [9000]
+    def test_newest_first_too(self, store: Counting, long: Audit) -> None:
+        window = {"since": NOW + 200 * 60, "until": NOW + 203 * 60}
+        assert ats(long, newest_first=True, **window) == [12120, 12060, 12000]
+        assert store.items <= 20
+
+    @pytest.mark.parametrize("newest_first", [False, True])
+    def test_so_is_an_issuance(self, store: Counting, long: Audit, newest_first: bool) -> None:
+        assert ats(long, issuance=self.issuance(150), newest_first=newest_first) == [9000]
         assert store.items <= 50  # 21 minutes hold 21 records
 
     def test_the_newest_come_first_from_the_end(self, store: Counting, long: Audit) -> None:
