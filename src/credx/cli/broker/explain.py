@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from credx.cli.broker.common import office, policy_option, table_options
+from credx.cli.broker.common import existing_office, policy_option, table_options
 from credx.cli.options import Duration, as_json, make_ask
 from credx.errors import ConfigError, DeniedError, UsageError
 from credx.ui import clean
@@ -127,7 +127,7 @@ def _somebody(app: App, user: str, data_dir: Path | None) -> tuple[str, str, Sta
                 hint="credx broker explain --help",
             )
         return issuer, subject, None
-    with office(app, data_dir) as at:
+    with existing_office(app, data_dir) as at:
         from credx.broker import directory
         from credx.broker.administration import described
         from credx.broker.policy_explain import Standing

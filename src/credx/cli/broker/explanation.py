@@ -20,7 +20,7 @@ _MARKS: Final = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "di
 
 def explanation(found: Mapping[str, Any], is_terminal: bool) -> str:
     """``found``: what ``--json`` prints."""
-    steps = Table(box=None, show_header=False, pad_edge=False)
+    steps = _columns(3)
     for step in found["steps"]:
         mark, style = _MARKS[step["passed"]]
         steps.add_row(_cell(mark, style), _cell(step["rule"], "bold"), _cell(step["text"]))
@@ -30,9 +30,16 @@ def explanation(found: Mapping[str, Any], is_terminal: bool) -> str:
     return "".join(_render(part, is_terminal) for part in parts)
 
 
+def _columns(count: int) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for _ in range(count):
+        table.add_column(overflow="fold")  # an ARN that is cut cannot be compared
+    return table
+
+
 def _session(session: Mapping[str, Any]) -> tuple[Table, Text]:
     serves = session["proof_serves"]
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = _columns(2)
     for name, value in {
         "role": session["role_arn"],
         "life": spell(session["duration"]),
