@@ -45,6 +45,7 @@ def _understood(table: Callable[P, str]) -> Callable[P, str]:
 @_understood
 def roles(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
     table = _table("role, scope", "account", "factor", "life", "target", "enforced by")
+    table.columns[-1].no_wrap = True
     for role in found:
         table.add_row(
             _cell(role["name"], "bold"),
