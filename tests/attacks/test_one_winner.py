@@ -21,9 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from support import broker_world
 from support.broker_world import World
-from support.dynamo import Dynamo, set_credentials
+from support.dynamo import Dynamo, be_patient, set_credentials
 
-from credx.broker.stores import dynamodb_calls
 from credx.broker.stores.dynamodb import DynamoStore, Table
 from credx.broker.stores.sqlite import SqliteStore
 from credx.errors import Refusal
@@ -41,8 +40,15 @@ if TYPE_CHECKING:
 THREADS, PROCESSES = 64, 8
 PATIENCE = 60.0  # seconds; two cores and a DynamoDB in Python serve all of them
 
-# What tells a loser why: used already, by a request of his own; or so many at once that codes are slowed down.
-CLEAR = ("over or for something else", "already used", "too many", "the challenge has ended")
+# What tells a loser why: used already, by a request of his own (a security key's counter shows that as well); or so
+# many at once that codes are slowed down.
+CLEAR = (
+    "over or for something else",
+    "already used",
+    "counter went back",
+    "too many",
+    "the challenge has ended",
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +62,10 @@ def place(
     request: pytest.FixtureRequest, tmp_path: Path, dynamo: Dynamo, monkeypatch: pytest.MonkeyPatch
 ) -> str | Table:
     set_credentials(monkeypatch)
-    be_patient(monkeypatch.setattr)
     if request.param == "sqlite":
         return str(tmp_path / "broker.db")
     with closing(dynamo.new()) as made:
         return dynamo.table(made._calls.table)
-
-
-def be_patient(setattr_: Any) -> None:
-    setattr_(dynamodb_calls, "READ_TIMEOUT", PATIENCE)
-    setattr_(dynamodb_calls, "BUDGET", PATIENCE)
 
 
 def opened(place: str | Table) -> Store:
@@ -137,7 +137,7 @@ class Start(NamedTuple):
 
 
 def rival_process(given: Start) -> None:
-    be_patient(setattr)
+    be_patient()
     broker_world.IDP_KEY = load_pem_private_key(given.idp_key, None)
     broker_world.MINT_KEY = load_pem_private_key(given.mint_key, None)
     with closing(opened(given.place)) as store:

@@ -21,6 +21,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
+from credx.broker.stores import dynamodb_calls
 from credx.broker.stores.dynamodb import DynamoStore, Table, create_table
 
 if TYPE_CHECKING:
@@ -118,5 +119,12 @@ class Dynamo:
 
 
 def set_credentials(monkeypatch: Any) -> None:
+    """And patience: a DynamoDB in Python on a busy machine is slower than the real one."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name.upper(), value)
+    be_patient(monkeypatch.setattr)
+
+
+def be_patient(setattr_: Callable[[Any, str, Any], object] = setattr) -> None:
+    for name in ("CONNECT_TIMEOUT", "READ_TIMEOUT", "BUDGET"):
+        setattr_(dynamodb_calls, name, 60.0)

@@ -4,13 +4,15 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from credx.broker.stores import Key, Put, StoreUnavailableError
-from credx.broker.stores.sqlite import APPLICATION_ID, SWEEP_EVERY, SWEEP_GRACE, SWEEP_LIMIT, SqliteStore
+from credx.broker.stores import Key, Put, StoreUnavailableError, Write
+from credx.broker.stores.sqlite import SWEEP_EVERY, SWEEP_GRACE, SWEEP_LIMIT, SqliteStore
+from credx.broker.stores.sqlite_file import APPLICATION_ID
 from credx.errors import ConfigError
 
 NOW = 1_800_000_000.0
@@ -175,6 +177,128 @@ def test_a_process_that_writes_once_sweeps_too(path: Path) -> None:
         count = store._db.execute("SELECT count(*) FROM items").fetchone()
         store.close()
     assert count == (1,)
+
+
+class TestBatches:
+    """Who comes while a commit waits for the disk shares the next one."""
+
+    def together(self, store: SqliteStore, jobs: list[list[Write]]) -> list[str]:
+        """What came of each: all of them joined one batch, which was held back until then."""
+        told = [""] * len(jobs)
+
+        def one(n: int) -> None:
+            try:
+                store.apply(jobs[n], now=NOW)
+                told[n] = "written"
+            except Exception as exc:  # noqa: BLE001 -- it is told
+                told[n] = type(exc).__name__
+
+        with store._lock:
+            threads = []
+            for n in range(len(jobs)):
+                threads.append(threading.Thread(target=one, args=(n,)))
+                threads[n].start()
+                while len(store._batch.jobs) <= n:
+                    time.sleep(0.001)
+        for thread in threads:
+            thread.join()
+        return told
+
+    def test_share_a_commit_and_nothing_else(self, path: Path) -> None:
+        store = SqliteStore(path)
+        done: list[str] = []
+        store._db.set_trace_callback(done.append)
+        claim = Put(key=Key("once", "x"), value={}, expected=0)
+        jobs: list[list[Write]] = [
+            [Put(key=Key("w", str(n)), value={"n": n}, expected=0), claim] for n in range(8)
+        ]
+        assert self.together(store, jobs) == ["written", *["ConflictError"] * 7]
+        assert [item.value["n"] for item in store.query("w", now=NOW)] == [0]
+        assert done.count("COMMIT") == 1
+        versions = {item.version for part in ("w", "once") for item in store.query(part, now=NOW)}
+        assert len(versions) == 2
+        store.close()
+
+    def test_fail_together(self, path: Path) -> None:
+        store = SqliteStore(path)
+        store.apply([PUT], now=NOW)
+        store._db.execute(f"PRAGMA max_page_count = {store._db.execute('PRAGMA page_count').fetchone()[0]}")
+        small: list[Write] = [Put(key=Key("p", "small"), value={}, expected=0)]
+        clash: list[Write] = [Put(key=A, value={}, expected=0)]
+        big: list[Write] = [Put(key=Key("p", str(n)), value={"v": "x" * 5000}, expected=0) for n in range(5)]
+        assert self.together(store, [small, clash, big]) == ["StoreUnavailableError"] * 3
+        store._db.execute("PRAGMA max_page_count = 100000")
+        assert list(store.query("p", now=NOW)) == []
+        assert self.together(store, [small, clash, big]) == ["written", "ConflictError", "written"]
+        store.close()
+
+    def test_nobody_waits_for_a_leader_who_was_interrupted(self, path: Path) -> None:
+        store = SqliteStore(path)
+        commit = threading.Event()
+
+        class Interrupted:
+            def __enter__(self) -> None:
+                commit.wait()
+                raise KeyboardInterrupt
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+        lock, store._lock = store._lock, Interrupted()  # type: ignore[assignment]
+        told: list[BaseException] = []
+
+        def one() -> None:
+            try:
+                store.apply([PUT], now=NOW)
+            except BaseException as exc:  # noqa: BLE001 -- it is told
+                told.append(exc)
+
+        threads = [threading.Thread(target=one) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while len(store._batch.jobs) < 3:
+            time.sleep(0.001)
+        commit.set()
+        for thread in threads:
+            thread.join()
+        assert sorted(type(exc).__name__ for exc in told) == [
+            "KeyboardInterrupt", "StoreUnavailableError", "StoreUnavailableError"
+        ]  # fmt: skip
+        store._lock = lock
+        store.apply([PUT], now=NOW)
+        store.close()
+
+
+TOO_LONG = """
+import resource, sys
+from credx.broker.stores import Key, Put, StoreUnavailableError
+from credx.broker.stores.sqlite import SqliteStore
+store = SqliteStore(sys.argv[1])
+put = lambda n: store.apply([Put(key=Key("p", str(n)), value={"v": "x" * 9000}, expected=0)], now=0)
+put(0)
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # EFBIG instead of SIGXFSZ, which Python ignores
+try:
+    for n in range(1, 9):
+        put(n)
+except StoreUnavailableError as exc:
+    print(exc)
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+print(n, len(store.query("p", now=0)))
+put(n)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+def test_an_input_output_error_is_unavailable_and_passes(path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TOO_LONG, str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said, counts = done.stdout.splitlines()
+    assert said in ("sqlite: disk I/O error", "sqlite: database or disk is full")
+    failed, stored = counts.split()
+    assert failed == stored  # what was told to be written, and no more
 
 
 TAKE = """

@@ -1,20 +1,20 @@
 """The store in one SQLite file: for a broker on one host, in one process or several.
 
 WAL with synchronous=FULL: what ``apply`` returned from survives a power cut. One connection under one lock:
-SQLite writes one at a time anyway, and a connection per thread would have to be closed per thread.
+SQLite writes one at a time anyway, and a connection per thread would have to be closed per thread. While a commit
+waits for the disk, whoever else wants to write joins the next one.
 """
 # ruff: noqa: S608 -- every statement is made of constants
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from credx.broker.ownfile import create_empty, lock, own_directory
 from credx.broker.stores import Check, ConflictError, Delete, Item, Key, Put, StoreUnavailableError
 from credx.broker.stores.rules import (
     ABOVE_EVERY_KEY,
@@ -24,37 +24,18 @@ from credx.broker.stores.rules import (
     decode,
     encode,
 )
-from credx.errors import ConfigError
+from credx.broker.stores.sqlite_file import open_database, transaction, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import sqlite3
+    from collections.abc import Iterator, Mapping, Sequence
 
     from credx.broker.stores import Write
 
 BUSY_TIMEOUT = 5.0  # seconds that a call waits for another process's write; a write takes milliseconds
-APPLICATION_ID = 0x63726478  # "crdx": no other program's database is taken for ours
-SCHEMA_VERSION = 1
-SWEEP_EVERY = 16  # applies; a sweep with nothing to do costs as much as a write
-SWEEP_LIMIT = (
-    320  # expired items removed by one sweep: more than so many applies add, so the file stays bounded
-)
+SWEEP_EVERY = 16  # commits; a sweep with nothing to do costs as much as a write
+SWEEP_LIMIT = 320  # expired items removed by one sweep: more than come in between, so the file stays bounded
 SWEEP_GRACE = 3600  # seconds; a clock that is somewhat wrong must not delete what another broker still sees
-
-# One counter for all keys: a version never comes back, not even after a delete or a sweep, so a stale
-# ``expected`` cannot meet a namesake of the item it was read from (ABA).
-_SCHEMA = """
-CREATE TABLE items (
-  partition TEXT NOT NULL,
-  sort TEXT NOT NULL,
-  value TEXT NOT NULL,
-  version INTEGER NOT NULL,
-  expires_at INTEGER,
-  PRIMARY KEY (partition, sort)
-) WITHOUT ROWID;
-CREATE INDEX items_by_expiry ON items (expires_at) WHERE expires_at IS NOT NULL;
-CREATE TABLE last_version (version INTEGER NOT NULL);
-INSERT INTO last_version VALUES (0);
-"""
 
 _HERE = "partition = ? AND sort = ?"
 _LIVE = "(items.expires_at IS NULL OR items.expires_at > ?)"  # rules.expired
@@ -81,6 +62,43 @@ _SWEEP = (
 )
 
 
+@dataclass(eq=False)
+class _Job:
+    """One ``apply``. ``refused``: an expectation did not hold, and nothing of it was written."""
+
+    writes: Sequence[Write]
+    texts: Mapping[Key, str]
+    now: float
+    refused: bool = False
+
+    def do(self, db: sqlite3.Connection) -> None:
+        db.execute("SAVEPOINT job")
+        version = db.execute(_VERSIONS, (len(self.texts),)).fetchall()[0][0] if self.texts else 0
+        for write in self.writes:
+            match write:
+                case Put():
+                    done = _put(db, write, self.texts[write.key], version, self.now)
+                    version -= 1
+                case Delete():
+                    done = _delete(db, write, self.now)
+                case Check():
+                    done = _check(db, write, self.now)
+            if not done:
+                self.refused = True
+                db.execute("ROLLBACK TO job")
+                break
+        db.execute("RELEASE job")
+
+
+@dataclass(eq=False)
+class _Batch:
+    """Who waits for one commit; the first of them makes it for all. ``failure``: why it was not made."""
+
+    jobs: list[_Job] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
+    failure: str | None = "sqlite: interrupted"
+
+
 class SqliteStore:
     """``Store`` in the file ``path``, made on first use with mode 0600.
 
@@ -90,23 +108,12 @@ class SqliteStore:
     """
 
     def __init__(self, path: Path | str, *, busy_timeout: float = BUSY_TIMEOUT) -> None:
-        path = Path(path)
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._until_sweep = 0
-        with own_directory(path) as directory:
-            lock(directory)  # one first start at a time: SQLite does not wait for a change of journal mode
-            create_empty(path, directory)
-            with _translated():
-                self._db = sqlite3.connect(
-                    path, timeout=busy_timeout, isolation_level=None, check_same_thread=False
-                )
-            try:
-                with _translated():
-                    _prepare(self._db, path)
-            except BaseException:
-                self._db.close()
-                raise
+        self._batch = _Batch()
+        self._joining = threading.Lock()  # around ``_batch``; ``_lock`` is around the connection
+        self._db = open_database(Path(path), busy_timeout)
 
     def get(self, key: Key, *, now: float) -> Item | None:
         check_key(key)
@@ -123,33 +130,56 @@ class SqliteStore:
     def apply(self, writes: Sequence[Write], *, now: float) -> None:
         check_writes(writes)
         texts = {write.key: encode(write.value) for write in writes if isinstance(write, Put)}
-        with self._connection() as db, _transaction(db):
-            version = db.execute(_VERSIONS, (len(texts),)).fetchall()[0][0] if texts else 0
-            for write in writes:
-                match write:
-                    case Put():
-                        done = _put(db, write, texts[write.key], version, now)
-                        version -= 1
-                    case Delete():
-                        done = _delete(db, write, now)
-                    case Check():
-                        done = _check(db, write, now)
-                if not done:
-                    raise ConflictError
-            self._until_sweep -= 1
-            if self._until_sweep <= 0:
-                self._until_sweep = SWEEP_EVERY
-                db.execute(_SWEEP, (now - SWEEP_GRACE, SWEEP_LIMIT))
+        job = _Job(writes, texts, now)
+        with self._joining:
+            batch = self._batch
+            batch.jobs.append(job)
+        if batch.jobs[0] is job:
+            self._write(batch)
+        else:
+            batch.done.wait()
+        if batch.failure is not None:
+            raise StoreUnavailableError(batch.failure)
+        if job.refused:
+            raise ConflictError
+
+    def _write(self, batch: _Batch) -> None:
+        """One transaction and one sync for all who came while the one before was written."""
+        try:
+            with self._connection() as db:
+                self._shut(batch)
+                with transaction(db):
+                    for job in batch.jobs:
+                        job.do(db)
+                    self._sweep(db, batch.jobs[-1].now)
+            batch.failure = None
+        except StoreUnavailableError as exc:
+            batch.failure = str(exc)
+        finally:
+            self._shut(batch)
+            batch.done.set()
+
+    def _shut(self, batch: _Batch) -> None:
+        """Nobody joins it any more."""
+        with self._joining:
+            if self._batch is batch:
+                self._batch = _Batch()
+
+    def _sweep(self, db: sqlite3.Connection, now: float) -> None:
+        self._until_sweep -= 1
+        if self._until_sweep <= 0:
+            self._until_sweep = SWEEP_EVERY
+            db.execute(_SWEEP, (now - SWEEP_GRACE, SWEEP_LIMIT))
 
     def close(self) -> None:
-        with self._lock, _translated():
+        with self._lock, translated():
             self._db.close()
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         if os.getpid() != self._process:  # sqlite.org/howtocorrupt.html 2.6: never across a fork
             raise StoreUnavailableError("the store was opened by another process")
-        with self._lock, _translated():
+        with self._lock, translated():
             yield self._db
 
 
@@ -179,54 +209,3 @@ def _check(db: sqlite3.Connection, write: Check, now: float) -> bool:
     if write.expected == 0:
         return bool(db.execute(_CHECK_NEW, (*write.key, now)).fetchall()[0][0])
     return bool(db.execute(_CHECK_SAME, (*write.key, write.expected, now)).fetchall()[0][0])
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Locked beyond the busy timeout, disk full, read-only, corrupt, closed: the store cannot answer."""
-    try:
-        yield
-    except sqlite3.Error as exc:
-        raise StoreUnavailableError(f"sqlite: {exc}") from exc
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")  # takes the write lock before anything is read
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:  # SQLite itself rolls back after a full disk
-            with suppress(sqlite3.Error):
-                db.execute("ROLLBACK")
-        raise
-
-
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    application = _pragma(db, "application_id")
-    schema = _pragma(db, "user_version")
-    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if (application, schema, tables) != (0, 0, 0):
-        if application != APPLICATION_ID:
-            raise ConfigError(f"{path} is not a credx store", hint="name another data directory")
-        if schema != SCHEMA_VERSION:
-            raise ConfigError(
-                f"{path} has schema {schema}, this credx knows {SCHEMA_VERSION}",
-                hint="run the credx version that wrote it, or a newer one",
-            )
-    if _pragma(db, "journal_mode = WAL") != "wal":
-        raise ConfigError(f"{path} is on a file system without WAL", hint="use a local disk")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's cache; elsewhere it does nothing
-    db.execute("PRAGMA trusted_schema = OFF")
-    if tables == 0:
-        with _transaction(db):
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _pragma(db: sqlite3.Connection, text: str) -> object:
-    return db.execute(f"PRAGMA {text}").fetchone()[0]
