@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from credx.broker.policy_file import parse_policy
+from credx.broker.policy_review import review
 from credx.cli.broker.template import template
 from credx.cli.edges import App, Edges
 
@@ -26,6 +27,7 @@ def test_the_policy_that_is_explained_loads() -> None:
     (text,) = blocks("policy.md", "toml")
     policy = parse_policy(text, "policy.md")
     assert set(policy.roles) == {"prod-logs", "prod-shell", "prod-admin", "dev"}
+    assert review(policy) == []
 
 
 def test_the_template_that_is_shown_is_what_the_command_prints(tmp_path: Path) -> None:
