@@ -111,22 +111,19 @@ def _token_request() -> Schema:
         "subject_token_type": {"const": ID_TOKEN_TYPE},
         "audience": matching(NAME, description="the name of a role"),
     }
+    name = NAME.pattern
     optional = {
         "resource": listing(
             text(minLength=1, maxLength=MAX_ARN), minItems=1, maxItems=MAX_RESOURCES, uniqueItems=True
         ),
-        "scope": text(minLength=1, description="different names with one space between them"),
+        "scope": text(pattern=f"^{name}(?: {name})*$", description="different names, one space between them"),
         "operation": matching(OPERATION),
         "duration": text(pattern="^[1-9][0-9]{0,5}$", description="seconds"),
-        "reason": text(minLength=1, maxLength=MAX_REASON),
-        "auth_session": _HANDLE,
-        "webauthn": text(
-            contentMediaType="application/json", description="a WebAuthnResponse as one line of JSON"
-        ),
-        "otp": matching(OTP),
-        "factor_session": _HANDLE,
+        "reason": text(minLength=1, maxLength=MAX_REASON, description="one printable line"),
     }
-    return record(form, optional)
+    assertion = text(minLength=2, contentMediaType="application/json", description="a WebAuthnResponse")
+    proofs = [{**proof, **({"webauthn": assertion} if "webauthn" in proof else {})} for proof in _proofs()]
+    return {"oneOf": [record({**form, **proof}, optional) for proof in ({}, *proofs)]}
 
 
 def _begin_request() -> Schema:
