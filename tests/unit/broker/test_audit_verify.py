@@ -102,6 +102,7 @@ class TestWriterKey:
             s = int.from_bytes(raw[32:])
             assert s <= ORDER // 2
             assert not verifier(key.jwk)(b"m", to_base64url(raw[:32] + (ORDER - s).to_bytes(32)))
+            assert not verifier(key.jwk)(b"m", to_base64url(raw[:32] + b"\0" + raw[32:]))
 
     @given(st.binary(max_size=70) | st.just(bytes(64)))
     def test_any_other_bytes_are_no_signature(self, raw: bytes) -> None:
