@@ -6,11 +6,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from support.broker_world import POLICY, ROLES
+
 from credx.broker import readiness
+from credx.broker.policy_source import PolicySource
 from credx.broker.readiness import Readiness
 from credx.broker.stores import StoreUnavailableError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 
@@ -92,3 +97,19 @@ def test_nobody_waits_for_a_store_that_does_not_come_back(
         clock.time += 5
         time.sleep(0.01)
     assert ready()["store"] == "ok"
+
+
+def test_a_policy_file_that_broke_is_told_and_the_broker_stays_ready(world: Any, tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(POLICY + ROLES, encoding="utf-8")
+    world.broker.policy = PolicySource(path)
+    clock = Clock()
+    ready = Readiness(world.broker, clock)
+    assert ready()["policy"] == "ok"
+    path.write_text("garbage", encoding="utf-8")
+    world.broker.policy.look_now()
+    clock.time += 1
+    assert ready()["policy"] == "stale"
+    response, body = world.http("GET", "/readyz")
+    assert (response.status, body["checks"]["policy"]) == (200, "stale")  # the earlier one holds
+    assert b"garbage" not in response.body
