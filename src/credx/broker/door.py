@@ -35,7 +35,7 @@ REQUEST_TIME: Final = 10.0  # seconds from a request's first byte to its last: 6
 ANSWER_TIME: Final = 20.0  # seconds for a client to take an answer
 MAX_HEADERS: Final = 100  # fields; what browsers and proxies send is below 50
 MAX_WAITING: Final = 64  # requests; a fifth of a second of work at 300 a second
-TURNED_RATE: Final = 200  # a second that are told 503: 0.2 ms each, so that 24 of 25 parts of a core go on
+TURNED_RATE: Final = 400  # a second that are told 503: 0.2 ms each, so that nine tenths of a core go on
 TURNED_BURST: Final = 50
 MAX_WAIT: Final = 2.0  # seconds; after that the thread is for somebody who still listens
 
