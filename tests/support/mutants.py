@@ -172,6 +172,9 @@ def _spoil(claims: dict[str, Any], was: dict[str, Any], rng: random.Random) -> N
     }
     if name in bad:
         claims[name] = rng.choice(bad[name])
+    elif rng.random() < 0.5:  # an old token: expired, or good for longer than anybody takes it
+        claims["iat"] = was["iat"] - rng.choice([4_000, 90_000])
+        claims["exp"] = was["iat"] + rng.choice([-100, 3600])
     else:
         claims.pop(rng.choice(["iss", "aud", "sub", "exp", "iat"]), None)
 
