@@ -154,9 +154,8 @@ class Calls:
             if wait is None or not answer.again or time.monotonic() + wait > ends:
                 break
             time.sleep(wait * (0.5 + secrets.randbelow(1000) / 2000))
-        if (
-            lost and answer.again and isinstance(answer.error, ConflictError)
-        ):  # «nothing was written» may be untrue
+        contended = answer.again and isinstance(answer.error, ConflictError)
+        if lost and contended:  # a conflict says that nothing was written, and that is not known
             raise StoreUnavailableError("dynamodb: an answer was lost")
         raise answer.error
 
