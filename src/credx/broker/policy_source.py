@@ -103,8 +103,8 @@ class PolicySource:
             self._take(text)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, the policy that holds goes on holding
             error = exc.message if isinstance(exc, ConfigError) else f"unexpected {type(exc).__name__}"
-            POLICY.warning("%s", self._line("policy_refused", error=error, version=self._policy.version))
             self._state = self._state._replace(error=error)
+            POLICY.warning("%s", self._line("policy_refused", error=error, version=self._policy.version))
         finally:
             self._seen = seen
 

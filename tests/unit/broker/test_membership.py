@@ -12,14 +12,12 @@ from credx.broker.membership import Membership
 from credx.broker.rules import Group, Workload
 
 ISSUER = st.sampled_from(["https://a.example.com", "https://b.example.com"])
-WORD = st.sampled_from(["x", "y", "X", "", "x ", "1"])
-CLAIMS = st.dictionaries(
-    st.sampled_from(["repo", "env", "sub"]), WORD | st.integers(0, 1) | st.none() | st.just(["x"])
-)
+WORD = st.sampled_from(["x", "X"])
+CLAIMS = st.dictionaries(st.sampled_from(["repo", "env"]), WORD | WORD | st.sampled_from([1, None, ["x"]]))
 JOBS = st.builds(
     Workload,
     issuer=ISSUER,
-    claims=st.dictionaries(st.sampled_from(["repo", "env", "sub"]), WORD, min_size=1).map(MappingProxyType),
+    claims=st.dictionaries(st.sampled_from(["repo", "env"]), WORD, min_size=1).map(MappingProxyType),
 )
 GROUPS = st.dictionaries(
     st.sampled_from(["g1", "g2", "g3", "g4"]),
@@ -30,6 +28,7 @@ GROUPS = st.dictionaries(
         users=st.frozensets(st.tuples(ISSUER, WORD), max_size=3),
         workloads=st.lists(JOBS, max_size=3).map(tuple),
     ),
+    min_size=1,
 )
 
 

@@ -154,6 +154,8 @@ def test_nothing_of_a_policy_can_be_changed() -> None:
         ('"ssm:SessionDocumentAccessCheck" = "true"', '"a:b" = "\u4e2d"', "a character that AWS does not take"),
         ('resources = ["arn:aws:s3:::logs/*"]', f'resources = ["arn:aws:s3:::{"x" * 2000}"]', "roles.logs.scopes: read-logs: the session policy has"),
         ('resources = ["${target}", ', f'resources = ["arn:aws:s3:::{"x" * 2000}", ', "roles.prod-ops.statements: alone: the session policy has"),
+        ('tags = { volume = "11" }', 'tags = { volume = " " }', "volume: must be a string of one line"),
+        ('tags = { volume = "11" }', 'tags = { "" = "1" }', "is not what STS takes as a tag"),
         ('tags = { volume = "11" }', "", "roles.buckets.scopes.loud: has neither statements nor tags"),
         ('tags = { volume = "11" }', 'tags = { "aws:x" = "11" }', "aws: is AWS's"),
         ('tags = { volume = "11" }', 'tags = { "AWS:x" = "11" }', "aws: is AWS's"),

@@ -137,6 +137,25 @@ def test_a_copy_that_keeps_size_and_times_is_a_change(bench: Bench) -> None:
     assert bench.settled() == "Shells in production"
 
 
+def test_a_file_that_changes_under_the_reader_is_not_taken(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fstat, calls = os.fstat, []
+
+    def changed_between(handle: int) -> os.stat_result:
+        calls.append(handle)
+        if len(calls) == 2:
+            with bench.path.open("a", encoding="utf-8") as file:
+                file.write("# more\n")
+        return fstat(handle)
+
+    bench.put(OTHER)
+    monkeypatch.setattr(os, "fstat", changed_between)
+    bench.source.look_now()
+    assert bench.source.state().error == f"{bench.path}: was changed while it was read"
+    assert bench.settled() == "Shells"
+
+
 def test_a_hangup_reads_at_once(bench: Bench) -> None:
     bench.put(OTHER)
     bench.source.look_now()

@@ -119,6 +119,8 @@ def test_findings_are_folded_for_a_terminal_and_say_nothing_that_moves_it(
     result = bare.run("broker", "check", "policy.toml")
     assert "\x1b" not in result.err
     assert "\u202e" not in result.err
+    Path("a\x1b[2Jb.toml").write_text(GOOD, "utf-8")
+    assert "\x1b" not in bare.run("broker", "check", "a\x1b[2Jb.toml").err
     file.write_text(GOOD, "utf-8")
     lines = bare.run("broker", "check", "policy.toml").err.splitlines()
     assert len(lines) > 5
