@@ -32,7 +32,10 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """``value`` is JSON-shaped; ``expires_at`` in seconds since 1970, None for ever; ``version`` counts writes."""
+    """``value`` is JSON-shaped; ``expires_at`` in seconds since 1970, None for ever.
+
+    ``version`` is another after every write and never comes back; it says nothing else.
+    """
 
     key: Key
     value: Mapping[str, Any] = field(repr=False)
