@@ -78,7 +78,7 @@ def reset_factors(store: Store, audit: Audit, who: Somebody, *, administrator: s
         return [
             # had_factor: the identity provider's own word is for those who never had one
             *_named(profile, who, had_factor=True),
-            *(Delete(key=factor_key(who.user_key, f.id), expected=f.version) for f in factors),
+            *(Delete(key=factor_key(who.user_key, f.id), expected=None) for f in factors),
             *(
                 Delete(key=credential_key(credential_hash(f.material)), expected=None)
                 for f in factors
