@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from credx.broker.audit import MAX_WRITES, Audit, new_writer_id
+from credx.broker.audit_chain import record_key
 from credx.broker.audit_files import exported, imported
 from credx.broker.audit_verify import verify, verify_export
 from credx.broker.signer import LocalSigner
@@ -68,3 +69,15 @@ def test_the_first_commit_has_room_for_the_callers_writes(store: Store) -> None:
     with pytest.raises(ConflictError):
         audit.commit(writes[:1], GRANTED, now=NOW)
     assert verify(store, KEYS, NOW).records == 2
+
+
+def test_a_record_in_sqlite_takes_little_more_than_its_own_length(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "store.db")
+    audit = Audit(store, new_writer_id(NOW, bytes), signer=SIGNER)
+    writes = [
+        Put(key=record_key("w", seq), value={"x": "x" * 1000}, expected=0) for seq in range(50 * MAX_WRITES)
+    ]
+    for first in range(0, len(writes), MAX_WRITES):
+        audit.commit(writes[first : first + MAX_WRITES], GRANTED, now=NOW)
+    store.close()
+    assert (tmp_path / "store.db").stat().st_size < 1.5 * 1100 * len(writes)
