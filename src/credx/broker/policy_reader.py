@@ -13,7 +13,7 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from credx.broker.policy_faults import SHOWN, Fault, Finding, PolicyFileError, Source
+from credx.broker.policy_faults import MAX_FAULTS, SHOWN, Fault, Finding, PolicyFileError, Source
 from credx.protocol import NAME
 from credx.ui import clean
 
@@ -66,6 +66,7 @@ class Table:
         self._around = around
         self._faulty = False
         self._missing: list[str] = []
+        self._absent: list[str] = []  # asked for, and not in the file
 
     def fault(self, key: str | None, text: str) -> None:
         """Something is wrong here: ``close`` and ``sound`` will raise, of the tables around it as well."""
@@ -99,7 +100,9 @@ class Table:
         with contextlib.suppress(FaultyTable):
             self.sound()
         for key in self._values:
-            self.fault(key, "unknown key")
+            few = len(self._source.faults) < MAX_FAULTS  # guessing takes time
+            meant = difflib.get_close_matches(key, self._absent, n=1) if few else ()
+            self.fault(key, f"unknown key, did you mean {meant[0]}?" if meant else "unknown key")
         self.sound()
 
     def each(self, tables: Iterable[tuple[str, Table]], read: Callable[[str, Table], T]) -> dict[str, T]:
@@ -128,7 +131,7 @@ class Table:
         want: str = "",
     ) -> str:
         """A string of one line that is not empty; missing only with a default, which may be anything."""
-        value = self._values.pop(key, None)
+        value = self._take(key)
         if value is None:
             if default is None:
                 self._missing.append(key)
@@ -146,7 +149,7 @@ class Table:
         return self.text(key, default, good=choices.__contains__, want=f"one of {', '.join(choices)}")
 
     def flag(self, key: str, default: bool) -> bool:
-        value = self._values.pop(key, default)
+        value = self._take(key, default)
         if not isinstance(value, bool):
             self.fault(key, f"must be true or false, {_shown(value)} is neither")
             return default
@@ -154,7 +157,7 @@ class Table:
 
     def seconds(self, key: str, default: int, low: int, high: int) -> int:
         """A duration: ``"15m"``, ``"1h"``, ``"0"`` or whole seconds."""
-        value = self._values.pop(key, default)
+        value = self._take(key, default)
         if isinstance(value, str) and (found := _DURATION.fullmatch(value)):
             value = int(found[1]) * _UNITS[found[2]]
         if not isinstance(value, int) or isinstance(value, bool):
@@ -175,7 +178,7 @@ class Table:
         empty: bool = False,
     ) -> tuple[str, ...]:
         """A list of different strings, at least one unless ``empty``; missing only with a default."""
-        value = self._values.pop(key, None)
+        value = self._take(key)
         if value is None:
             if default is None:
                 self._missing.append(key)
@@ -189,11 +192,11 @@ class Table:
 
     def table(self, key: str) -> Table:
         """The table under ``key``; an absent one is empty."""
-        return self._table(self._values.pop(key, {}), (*self.path, key))
+        return self._table(self._take(key, {}), (*self.path, key))
 
     def tables(self, key: str) -> list[Table]:
         """The tables of an array; an absent one is empty."""
-        value = self._values.pop(key, [])
+        value = self._take(key, [])
         if not isinstance(value, list) or len(value) > MAX_VALUES:
             self.fault(key, "must be a list of tables")
             return []
@@ -219,13 +222,18 @@ class Table:
         """A string, or a list of strings; missing only with a default."""
         return (self.text(key),) if isinstance(self._values.get(key), str) else self.words(key, default)
 
+    def _take(self, key: str, default: object = None) -> Any:
+        if key not in self._values:
+            self._absent.append(key)
+        return self._values.pop(key, default)
+
     def names(self) -> list[str]:
         """The keys that are left."""
         return list(self._values)
 
     def integer(self, key: str) -> int | None:
         """A whole number, or None where something else or nothing stands."""
-        value = self._values.pop(key, None)
+        value = self._take(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def _table(self, value: object, path: Path) -> Table:

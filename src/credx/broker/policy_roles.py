@@ -41,7 +41,7 @@ _OPERATOR = re.compile(r"(?:ForAnyValue:|ForAllValues:)?[A-Z][A-Za-z]{3,40}")
 _OPERATION = re.compile(r"creds|shell|run|forward|forward:[A-Za-z0-9.\[\]:_*-]+:(?:[0-9]{1,5}|\*)")
 # STS session tags; the comma and the asterisk are not among them
 _TAG_KEY = re.compile(r"[\w .:/=+@-]{1,128}")
-_TAG_VALUE = re.compile(r"[\w .:/=+@-]{1,256}")  # empty, it would match what nobody meant
+_TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
 _RESERVED = re.compile(r"aws:|credx-(?!scope-)", re.IGNORECASE)  # AWS's; and the broker's own
 
 

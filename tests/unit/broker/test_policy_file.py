@@ -192,6 +192,8 @@ def test_a_complaint_points_at_the_line() -> None:
         ('actions = ["s3:ListBucket"]', 'actionz = ["s3:ListBucket"]', "actionz: unknown key, did you mean actions?"),
         ('factors = ["totp"]', 'factor = ["totp"]', "roles.buckets.factor: unknown key, did you mean factors?"),
         ('client_id = "credx-cli"', 'clientid = "credx-cli"', "clientid: unknown key, did you mean client_id?"),
+        ('reason = "required"', 'resaon = "required"', "roles.prod-ops.resaon: unknown key, did you mean reason?"),
+        ('max_duration = "8h"', 'max_durations = "8h"', "roles.logs.max_durations: unknown key"),
         ('arn = "arn:aws:iam::111122223333:role/logs"', 'an = "arn:aws:iam::111122223333:role/logs"', "roles.logs.an: unknown key, did you mean arn?"),
     ],
 )  # fmt: skip

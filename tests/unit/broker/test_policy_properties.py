@@ -251,4 +251,4 @@ def test_a_large_file_is_read_and_reviewed_in_time_that_grows_with_it() -> None:
 
     cost(10)
     small = min(cost(100) for _ in range(3))
-    assert cost(1000) < 40 * small  # ten times as long, and room for a busy machine
+    assert min(cost(1000) for _ in range(2)) < 40 * small  # ten times as long, and room for a busy machine
