@@ -78,6 +78,11 @@ class Table:
         while table is not None:
             table._faulty, table = True, table._around  # noqa: SLF001 -- of this class
 
+    @property
+    def faulty(self) -> bool:
+        """Something was wrong so far, here or in a table within."""
+        return self._faulty
+
     def sound(self) -> None:
         """Raises ``FaultyTable`` if anything was wrong so far: what follows could not be judged."""
         for key in self._missing:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from credx.aws_limits import DURATION_RANGE, REGION
-from credx.broker.arn import is_pattern, parse_role_arn
+from credx.broker.arn import RoleArn, is_pattern, parse_role_arn
 from credx.broker.rules import (
     BROKER,
     CLIENT,
@@ -68,17 +68,14 @@ def read_roles(root: Table, *, groups: frozenset[str], workloads: bool) -> dict[
 
 def _role(name: str, table: Table, groups: frozenset[str]) -> Role:
     arn = table.text("arn", good=parse_role_arn, want="arn:PARTITION:iam::ACCOUNT:role/NAME")
-    where = parse_role_arn(arn)
+    where = parse_role_arn(arn) or RoleArn("", "", "")
     target = table.choice("target", (NOT_NEEDED, OPTIONAL, REQUIRED), NOT_NEEDED)
-    table.sound()
-    if where is None:
-        raise AssertionError("an ARN that is none has spoilt its table")
+    # what statements are held against; a wrong one is no ground to find fault with them
+    frame = None if table.faulty else _Frame(where.partition, target)
     longest = table.seconds("max_duration", 0, *DURATION_RANGE) if table.has("max_duration") else None
     duration = table.seconds("duration", min(HOUR, longest or HOUR), *DURATION_RANGE)
-    statements = _statements(table, where.partition, target)
-    scopes = table.each(
-        table.named("scopes").items(), lambda n, inner: _scope(n, inner, where.partition, target)
-    )
+    statements = _statements(table, frame)
+    scopes = table.each(table.named("scopes").items(), lambda n, inner: _scope(n, inner, frame))
     role = Role(
         name=name,
         description=table.text("description", ""),
@@ -167,11 +164,16 @@ def _try_compose(role: Role, scopes: Iterable[Scope], table: Table) -> None:
         table.fault("scopes" if names else "statements", f"{names or 'alone'}: {exc}")
 
 
-def _scope(name: str, table: Table, partition: str, target: str) -> Scope:
+class _Frame(NamedTuple):
+    partition: str
+    target: str
+
+
+def _scope(name: str, table: Table, frame: _Frame | None) -> Scope:
     scope = Scope(
         name=name,
         description=table.text("description", ""),
-        statements=_statements(table, partition, target),
+        statements=_statements(table, frame),
         tags=_tags(table),
     )
     table.close()
@@ -190,22 +192,23 @@ def _tags(table: Table) -> Mapping[str, str]:
     return MappingProxyType(tags)
 
 
-def _statements(table: Table, partition: str, target: str) -> tuple[Statement, ...]:
-    return table.all(table.tables("statements"), lambda entry: _statement(entry, partition, target))
+def _statements(table: Table, frame: _Frame | None) -> tuple[Statement, ...]:
+    return table.all(table.tables("statements"), lambda entry: _statement(entry, frame))
 
 
-def _statement(table: Table, partition: str, target: str) -> Statement:
+def _statement(table: Table, frame: _Frame | None) -> Statement:
     resources = table.words("resources")
     for resource in resources:
         found = _RESOURCE.fullmatch(resource)
         if found is None or _VARIABLE.search(resource) or TARGET in resource[1:]:
             table.fault("resources", f'must be ARNs, "*" or "{TARGET}", {resource!r} is not')
-        elif found["arn"] and found["partition"] not in (partition, "*"):
-            table.fault("resources", f"must be of the role's partition, {partition}")
-        elif TARGET in resource and target == NOT_NEEDED:
+        elif frame and found["arn"] and found["partition"] not in (frame.partition, "*"):
+            table.fault("resources", f"must be of the role's partition, {frame.partition}")
+        elif frame and TARGET in resource and frame.target == NOT_NEEDED:
             table.fault("resources", f'{TARGET} needs target = "optional" or "required" in the role')
     effect = table.text("effect", good=("Allow", "Deny").__contains__, want="Allow or Deny")
-    if effect == "Deny" and target != REQUIRED and any(TARGET in resource for resource in resources):
+    loose = frame is not None and frame.target != REQUIRED
+    if effect == "Deny" and loose and any(TARGET in resource for resource in resources):
         table.fault("resources", f'a Deny of {TARGET} needs target = "required": without one it falls away')
     statement = Statement(
         effect=effect,

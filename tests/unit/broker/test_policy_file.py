@@ -232,6 +232,16 @@ def test_a_fault_does_not_cause_others_that_are_none() -> None:
     assert len(complaints(swap('claims = ["sre", "platform-oncall"]', "claims = 3"))) == 1
 
 
+def test_a_role_without_its_first_keys_tells_the_others_too() -> None:
+    text = swap('arn = "arn:aws:iam::111122223333:role/prod-ops"\nregion = "eu-central-1"\n', "")
+    text = swap('["ssm:StartSession"]', '["ssm StartSession"]', text)
+    assert [fault.split(": ", 1)[1] for fault in complaints(text)] == [
+        "roles.prod-ops.arn: is missing",
+        "roles.prod-ops.region: is missing",
+        "roles.prod-ops.statements[0].actions: 'ssm StartSession' is not an IAM action such as s3:GetObject",
+    ]
+
+
 def test_what_is_told_of_one_file_is_bounded() -> None:
     assert len(complaints(GOOD + "".join(f"k{n} = 1\n" for n in range(1000)))) == MAX_FAULTS
 
