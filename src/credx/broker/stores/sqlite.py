@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +72,7 @@ class _Job:
     refused: bool = False
 
     def do(self, db: sqlite3.Connection) -> None:
-        db.execute("SAVEPOINT job")
+        """Raises ``ConflictError``; what was written until then has to be rolled back."""
         version = db.execute(_VERSIONS, (len(self.texts),)).fetchall()[0][0] if self.texts else 0
         for write in self.writes:
             match write:
@@ -85,9 +85,7 @@ class _Job:
                     done = _check(db, write, self.now)
             if not done:
                 self.refused = True
-                db.execute("ROLLBACK TO job")
-                break
-        db.execute("RELEASE job")
+                raise ConflictError
 
 
 @dataclass(eq=False)
@@ -149,10 +147,14 @@ class SqliteStore:
             with self._connection() as db:
                 self._shut(batch)
                 with transaction(db):
-                    for job in batch.jobs:
-                        job.do(db)
+                    if len(batch.jobs) == 1:
+                        batch.jobs[0].do(db)
+                    else:
+                        _each_by_itself(db, batch.jobs)
                     self._sweep(db, batch.jobs[-1].now)
             batch.failure = None
+        except ConflictError:
+            batch.failure = None  # it was the only job, and it was rolled back
         except StoreUnavailableError as exc:
             batch.failure = str(exc)
         finally:
@@ -181,6 +183,16 @@ class SqliteStore:
             raise StoreUnavailableError("the store was opened by another process")
         with self._lock, translated():
             yield self._db
+
+
+def _each_by_itself(db: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        db.execute("SAVEPOINT job")
+        with suppress(ConflictError):
+            job.do(db)
+        if job.refused:
+            db.execute("ROLLBACK TO job")
+        db.execute("RELEASE job")
 
 
 def _item(row: tuple[str, str, str, int, int | None]) -> Item:
