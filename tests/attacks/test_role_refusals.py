@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from support.front import Answer, Front
 
     from credx.broker.stores import Write
+    from credx.jose.keys import Fetch
 
 CLOSED = "in none of the role's groups"
 
@@ -66,10 +67,14 @@ def test_a_role_of_people_by_a_workload_and_of_workloads_by_a_person(front: Fron
     front.refused(lambda: front.enrol(world.job()), "invalid_request", cause="cannot be enrolled")
 
 
-def _both(fetch: Callable[[str], bytes]) -> Callable[[str], bytes]:
-    return lambda url: (
-        fetch(url.replace(CI, ISSUER)).replace(ISSUER.encode(), CI.encode()) if CI in url else fetch(url)
-    )
+def _both(fetch: Fetch) -> Fetch:
+    def either(url: str, *, deadline: float) -> bytes:
+        if CI not in url:
+            return fetch(url, deadline=deadline)
+        body = fetch(url.replace(CI, ISSUER), deadline=deadline)
+        return body.replace(ISSUER.encode(), CI.encode())
+
+    return either
 
 
 @pytest.mark.parametrize(
