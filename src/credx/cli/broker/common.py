@@ -118,12 +118,17 @@ def existing_office(app: App, data_dir: Path) -> Iterator[Office]:
 
 
 def administrator() -> str:
-    """Whoever may open the store, by the name that this host knows; the audit record says so."""
-    import getpass
+    """Whoever may open the store, by the name that this host knows; the audit record says so.
+
+    By the user id and not, as ``getpass.getuser``, by variables that anybody sets as he likes.
+    """
+    import os
     import socket
 
     try:
-        name = getpass.getuser()
-    except (OSError, KeyError):  # an account without a name
+        import pwd
+
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except (ImportError, KeyError):  # Windows, where no store opens; an account without a name
         name = "unknown"
     return f"{name}@{socket.gethostname()}"
