@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Flow = Callable[["Channel", "Somebody"], Awaitable[object]]
 
 PATIENCE: Final = 10.0  # seconds that anybody waits for one answer
+KEPT: Final = 64  # idle connections
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
 
@@ -177,7 +178,7 @@ def closed(port: int, flow: Flow, people: Sequence[Somebody], *, workers: int, s
 
 
 class Pool:
-    """Kept connections, as many as are needed at once."""
+    """Connections as a proxy has them: as many as are needed at once, of which some are kept."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -191,7 +192,9 @@ class Pool:
         return await Channel.open(self._port)
 
     def give(self, channel: Channel) -> None:
-        if not channel.closed:
+        if len(self._idle) >= KEPT:
+            channel.close()
+        elif not channel.closed:
             self._idle.append(channel)
 
     def close(self) -> None:

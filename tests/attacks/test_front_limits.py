@@ -360,7 +360,7 @@ def test_an_answer_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_more_than_can_be_answered_is_told_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "MAX_WAITING", 4)
+    monkeypatch.setattr(door, "MAX_NEW", 4)
     with Door() as house:
         inside, go = threading.Semaphore(0), threading.Event()
 
@@ -392,6 +392,55 @@ def test_more_than_can_be_answered_is_told_so_at_once(monkeypatch: pytest.Monkey
         lines = house.told(len(everybody) + 1)
         assert [line["outcome"] for line in lines].count("overloaded") == 20
         assert all(line["Throttled"] == 1 for line in lines if line["outcome"] == "overloaded")
+        for connection in everybody:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (request(b"POST", b"/token", FORM, body=b"audience=prod"), b"503"),
+        (request(b"GET", b"/roles"), b"503"),
+        (request(b"POST", b"/token", FORM, body=b"audience=prod&auth_session=x"), b"400"),
+        (request(b"POST", b"/factors/begin", JSON), b"401"),
+        (request(b"POST", b"/factors/complete", JSON), b"401"),
+    ],
+    ids=["ask", "roles", "prove", "begin", "complete"],
+)
+def test_a_full_house_has_room_for_who_was_told_to_come_back(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes, status: bytes
+) -> None:
+    monkeypatch.setattr(door, "MAX_NEW", 2)
+    with Door() as house:
+        inside, go = threading.Semaphore(0), threading.Event()
+
+        def slow(*_: Any) -> list[Any]:
+            inside.release()
+            go.wait(10)
+            return []
+
+        house.world.broker.roles = slow  # type: ignore[method-assign]
+        listing = request(b"GET", b"/roles", b"Authorization: Bearer a.b.c")
+        everybody = [house.connect() for _ in range(wsgi.THREADS + 2)]
+        for connection in everybody[: wsgi.THREADS]:
+            connection.sendall(listing)
+        for _ in range(wsgi.THREADS):
+            assert inside.acquire(timeout=5)
+        for connection in everybody[wsgi.THREADS :]:
+            connection.sendall(listing)
+        until = time.monotonic() + 5
+        while len(house.server.task_dispatcher.queue) < 2 and time.monotonic() < until:
+            time.sleep(0.005)
+        with closing(house.connect()) as late:
+            late.sendall(sent)
+            if status == b"503":
+                assert late.recv(4096).startswith(b"HTTP/1.1 503 ")
+            else:
+                while len(house.server.task_dispatcher.queue) < 3 and time.monotonic() < until:
+                    time.sleep(0.005)
+            go.set()
+            if status != b"503":
+                assert late.recv(4096).startswith(b"HTTP/1.1 " + status)
         for connection in everybody:
             connection.close()
 
