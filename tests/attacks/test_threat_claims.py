@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import sqlite3
 import threading
@@ -247,18 +248,18 @@ def test_an_administrator_does_not_choose_his_name(monkeypatch: pytest.MonkeyPat
 
 
 class Restored:
-    """A broker on a SQLite file, a copy of it as the page makes one, and another broker on the copy."""
+    """A broker on a SQLite file, a copy of it as the page makes one, and other brokers on the copy."""
 
     def __init__(self, tmp_path: Path, open_stores: contextlib.ExitStack) -> None:
-        self._path, self._copy, self._stores = (
-            tmp_path / "data" / "broker.db",
-            tmp_path / "copy.db",
-            open_stores,
-        )
-        self._elsewhere = tmp_path / "restored" / "broker.db"
-        for path in (self._path, self._elsewhere):
-            path.parent.mkdir(mode=0o700)
+        self._home, self._stores, self._directories = tmp_path, open_stores, itertools.count()
+        self._path, self._copy = self._new(), tmp_path / "copy.db"
         self.world = World(self._opened(self._path))
+
+    def _new(self) -> Path:
+        """In a directory of its own: a write-ahead log that was left behind would be a part of what is restored."""
+        directory = self._home / str(next(self._directories))
+        directory.mkdir(mode=0o700)
+        return directory / "broker.db"
 
     def _opened(self, path: Path) -> SqliteStore:
         return self._stores.enter_context(contextlib.closing(SqliteStore(path)))
@@ -268,9 +269,10 @@ class Restored:
             db.execute("VACUUM INTO ?", (str(self._copy),))
 
     def restore(self, *, after: float = 0) -> World:
-        self._elsewhere.write_bytes(self._copy.read_bytes())
-        self._elsewhere.chmod(0o600)
-        again = World(self._opened(self._elsewhere))
+        path = self._new()
+        path.write_bytes(self._copy.read_bytes())
+        path.chmod(0o600)
+        again = World(self._opened(path))
         again.clock.time = self.world.clock.time + after
         return again
 
