@@ -12,14 +12,15 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.broker_world import CI, IDP_KEY, ISSUER, MINT_KEY, NOW, SecurityKey, World
+from support.broker_world import CI, IDP_KEY, ISSUER, MINT_KEY, NOW, POLICY, ROLES, SecurityKey, World
 
 from credx.broker import wsgi
 from credx.broker.api import ROUTES
+from credx.broker.policy_source import PolicySource
 from credx.broker.signer import LocalSigner
 from credx.broker.users import Factor, load_factors
 from credx.cli.broker.common import administrator
-from credx.errors import Refusal
+from credx.errors import ConfigError, Refusal
 from credx.jose import RemoteKeys, rsa_public_jwk, sign_jwt
 from credx.protocol import FactorSessionProof, Issued, StepUp
 
@@ -223,6 +224,29 @@ def test_limit_a_planted_factor_serves_and_is_in_no_record_of_an_enrolment(world
     enrolled = {record["factor_id"] for record in world.records("enrolled")}
     assert enrolled == {real.id}
     assert {record["factor_id"] for record in world.records("granted")} - enrolled == {"feedfeedfeedfeed"}
+
+
+# -- somebody on the host: writes the policy file
+
+
+def test_a_policy_file_that_everybody_may_write(tmp_path: Path) -> None:
+    """Not at the start, and not while the broker serves: the policy that held goes on."""
+    path = tmp_path / "policy.toml"
+    path.write_text(POLICY + ROLES, encoding="utf-8")
+    path.chmod(0o646)
+    with pytest.raises(ConfigError, match="written by everybody"):
+        PolicySource(path)
+    path.chmod(0o644)
+    source = PolicySource(path)
+    before = source().version
+    path.write_text(POLICY + ROLES + "# mine\n", encoding="utf-8")
+    path.chmod(0o646)
+    source.look_now()
+    assert source().version == before
+    assert "written by everybody" in str(source.state().error)
+    path.chmod(0o644)
+    source.look_now()
+    assert source().version != before
 
 
 # -- an administrator

@@ -140,7 +140,8 @@ class PolicySource:
         """The text, and what was seen of the file it came from.
 
         Raises:
-            ConfigError: no regular file, not readable, too large, changing under the reader, or not UTF-8.
+            ConfigError: no regular file, open to everybody, not readable, too large, changing under the reader, or
+                not UTF-8.
         """
         try:
             # O_NONBLOCK: opening a FIFO must not wait for somebody to write
@@ -149,6 +150,8 @@ class PolicySource:
                 before = os.fstat(handle)
                 if not stat.S_ISREG(before.st_mode):
                     raise self._error("is no regular file")
+                if before.st_mode & stat.S_IWOTH:  # whoever writes it gives himself any role
+                    raise self._error("can be written by everybody: chmod o-w")
                 data = file.read(MAX_FILE + 1)
                 after = _signature(os.fstat(handle))
         except OSError as exc:
