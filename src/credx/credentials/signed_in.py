@@ -41,7 +41,8 @@ class SignedIn:
 
     def __init__(self, vault: AnyVault, *, issuer: str, client_id: str, broker: str) -> None:
         self._vault = vault
-        self._name = IDENTITY + json.dumps([issuer, client_id])
+        # the broker too: an ID token that was given for one is not sent to another without a new sign-in
+        self._name = IDENTITY + json.dumps([issuer, client_id, broker])
         self._sessions = SESSIONS + broker
         self._groups = GROUPS + broker
 

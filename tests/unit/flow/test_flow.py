@@ -240,6 +240,13 @@ def test_the_credentials_of_another_person_are_dropped(world: Any) -> None:
     assert [name for name in world.vault.names() if name.startswith(("aws:", "factor-sessions:"))] == []
 
 
+def test_another_broker_is_not_sent_what_was_kept_for_this_one(world: Any) -> None:
+    world.flow().sign_in()
+    assert world.flow().status()["signed_in"]
+    world.configure(broker="https://other.example.com")
+    assert world.flow().status()["signed_in"] is None
+
+
 def test_the_same_person_keeps_them(world: Any) -> None:
     world.ui.answers = ["123456"]
     flow = world.flow()
