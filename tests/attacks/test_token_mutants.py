@@ -12,6 +12,7 @@ import time
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -115,6 +116,18 @@ def test_mutants_are_refused_for_every_reason_there_is() -> None:
         "malformed", "header", "algorithm", "bad-signature", "claims", "wrong-audience", "unknown-issuer", "expired",
         "too-old", "not-yet-valid", "too-large",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("token", ["a" * 16_000, "a." * 8000, "." * 16_000, "a.b", ES256.token() + ".a"])
+def test_nothing_is_decoded_of_what_is_not_in_three_parts(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CVE-2025-30204, CVE-2025-27144, CVE-2025-66506: counted before anything is split."""
+    decoded: list[str] = []
+    monkeypatch.setattr("credx.jose.verify.base64url", decoded.append)
+    with pytest.raises(TokenError, match="three parts"):
+        verify(token)
+    assert decoded == []
 
 
 def test_the_memory_that_mutants_take() -> None:

@@ -84,6 +84,16 @@ def test_a_right_code_of_one_app_lets_no_other_rest(store: MemoryStore) -> None:
     assert attempts.count(store, WHO, ["one", "two"], now=NOW + 30) == ["one", "two"]
 
 
+def test_another_app_for_each_guess_gives_no_more_of_them(store: MemoryStore) -> None:
+    """Apps can come and go between guesses: what the person has guessed in a row stays."""
+    for number in range(attempts.FREE):
+        attempts.count(store, WHO, [f"app{number}"], now=NOW)
+    with pytest.raises(Refusal):
+        attempts.count(store, WHO, ["another"], now=NOW)
+    with pytest.raises(Refusal):
+        attempts.refuse_if_locked(store, WHO, ["another"], now=NOW)
+
+
 def test_no_more_than_a_hundred_in_a_row_at_the_pace_of_the_most_patient(store: MemoryStore) -> None:
     now, looked_at = NOW, 0
     for _ in range(150):
