@@ -23,7 +23,7 @@ from support.inside import Inside
 from support.places import cores
 from support.scene import scene
 
-from credx.broker.audit_chain import WRITERS, head_key, record_key
+from credx.broker.audit.chain import WRITERS, head_key, record_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from credx.broker.api import Api, Request
 from credx.broker.assemble import open_broker
+from credx.broker.front.api import Api, Request
 from credx.protocol import FACTORS_BEGIN_PATH, TOKEN_PATH
 from support.crowd import ROLE
 from support.load import FORM, JSON

@@ -12,10 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from credx.broker.audit import Audit, new_writer_id
-from credx.broker.audit_chain import Named, head_key, record_key
-from credx.broker.audit_keys import ORDER, WriterKey
-from credx.broker.audit_record import canonical, digest, mint_signed_part, signed_part
-from credx.broker.audit_verify import verify
+from credx.broker.audit.chain import Named, head_key, record_key
+from credx.broker.audit.keys import ORDER, WriterKey
+from credx.broker.audit.record import canonical, digest, mint_signed_part, signed_part
+from credx.broker.audit.verify import verify
 from credx.broker.signer import LocalSigner
 from credx.broker.stores import Delete, Key, Put
 from credx.broker.stores.memory import MemoryStore
@@ -25,7 +25,7 @@ from credx.strict import base64url, to_base64url
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from credx.broker.audit_verify import Broken
+    from credx.broker.audit.verify import Broken
 
 NOW = 1_800_000_000
 MINT = LocalSigner(rsa.generate_private_key(65537, 2048))

@@ -9,7 +9,7 @@ import pytest
 from support.broker_world import POLICY, ROLES, TARGET
 
 from credx.broker.auth_session import CHALLENGE_LIFE, LIFE
-from credx.broker.policy_file import parse_policy
+from credx.broker.policy.file import parse_policy
 from credx.model import Secret
 from credx.protocol import WebAuthnProof
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from credx.broker.arn import parse_arn
 from credx.broker.person import Person, person_of
 from credx.broker.policy import decide, roles_for
-from credx.broker.policy_file import load_policy, parse_policy
+from credx.broker.policy.arn import parse_arn
+from credx.broker.policy.file import load_policy, parse_policy
 from credx.errors import ConfigError, Refusal
 from credx.model import Denial, VerifiedClaims
 from credx.protocol import Ask
 
 if TYPE_CHECKING:
-    from credx.broker.rules import Policy
+    from credx.broker.policy.rules import Policy
 
 IDP = "https://idp.example.com"
 CI = "https://ci.example.com"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credx.broker.policy_reader import MAX_FILE
-from credx.broker.policy_source import PolicySource
+from credx.broker.policy.reader import MAX_FILE
+from credx.broker.policy.source import PolicySource
 
 if TYPE_CHECKING:
     from collections.abc import Callable

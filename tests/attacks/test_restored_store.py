@@ -14,7 +14,7 @@ import pytest
 from support.broker_world import ISSUER, World
 
 from credx.broker.administration import reset_factors, set_disabled
-from credx.broker.audit_verify import Broken, verify
+from credx.broker.audit.verify import Broken, verify
 from credx.broker.directory import Somebody
 from credx.broker.handles import handle_hash
 from credx.broker.invitation import ID_DIGITS, invited, revoke_invitation

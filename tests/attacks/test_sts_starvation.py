@@ -9,7 +9,7 @@ import pytest
 from support.broker_world import World
 
 from credx.broker.exchange import STS_CALLS
-from credx.broker.wsgi import THREADS
+from credx.broker.front.wsgi import THREADS
 from credx.errors import Refusal
 from credx.protocol import Issued
 

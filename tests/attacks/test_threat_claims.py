@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.broker_world import CI, IDP_KEY, ISSUER, MINT_KEY, NOW, POLICY, ROLES, SecurityKey, World
 
-from credx.broker import wsgi
-from credx.broker.api import ROUTES
-from credx.broker.policy_source import PolicySource
+from credx.broker.front import wsgi
+from credx.broker.front.api import ROUTES
+from credx.broker.policy.source import PolicySource
 from credx.broker.signer import LocalSigner
 from credx.broker.users import Factor, load_factors
 from credx.cli.broker.common import administrator

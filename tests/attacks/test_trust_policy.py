@@ -24,8 +24,8 @@ from support.aws import put_role, register_provider
 from credx.broker.mint import ROLES, SOURCE_IDENTITY, TAGS, web_identity_token
 from credx.broker.person import Person
 from credx.broker.policy import decide
-from credx.broker.role_template import audience, role_template
-from credx.broker.rules import BrokerSettings, Policy, Statement
+from credx.broker.policy.role_template import audience, role_template
+from credx.broker.policy.rules import BrokerSettings, Policy, Statement
 from credx.broker.signer import LocalSigner
 from credx.jose import sign_jwt
 from credx.model import Grant

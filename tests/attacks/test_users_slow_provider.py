@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from support.broker_world import CI
 from support.front import published
 
-from credx.broker.wsgi import THREADS
+from credx.broker.front.wsgi import THREADS
 from credx.errors import UnavailableError
 from credx.jose import RemoteKeys
 from credx.jose.keys import ROOM, ROOM_ALTOGETHER

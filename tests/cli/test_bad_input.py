@@ -204,6 +204,7 @@ def server(status: int, body: bytes, **headers: str) -> Iterator[str]:
 @pytest.mark.parametrize("args", [("roles",), ("process", "discover"), ("factor", "list")])
 def test_the_broker_is_away(alice: Desk, args: tuple[str, ...]) -> None:
     alice.settings(broker=f'"{NOWHERE}"')
+    alice.credx("login")  # a sign-in belongs to its broker
     before = alice.stored()
     refused(alice.credx(*args), 7, NOWHERE)
     assert alice.stored() == before
@@ -241,6 +242,7 @@ def test_the_broker_answers_garbage(alice: Desk, answer: str) -> None:
     status, body, headers = GARBAGE[answer]
     with server(status, body, **headers) as url:
         alice.settings(broker=f'"{url}"')
+        alice.credx("login")
         before = alice.stored()
         message, _ = refused(alice.credx("process", "prod-logs"), 7)
     assert "\x1b" not in message

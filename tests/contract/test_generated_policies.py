@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.judges import ACCOUNT, ALICE, HOST, NOW, OTHER, Case, granted, outside, signed, without
 
-from credx.broker.session_policy import with_expiry
+from credx.broker.policy.session_policy import with_expiry
 from credx.strict import timestamp
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def shells() -> list[Case]:
         dataclasses.replace(ask, name="the shell's document", resource=ssm + "document/SSM-SessionManagerRunShell"),
         dataclasses.replace(ask, name="the forward's document", resource=aws + "StartPortForwardingSession", mute=mute),
         dataclasses.replace(no, name="the neighbour", resource=ec2 + "i-0123456789abcdef1"),
+        dataclasses.replace(no, name="a name that ends alike", resource=ec2 + "x-i-0123456789abcdef0"),
         dataclasses.replace(no, name="a longer name", resource=ec2 + "i-0123456789abcdef00"),
         dataclasses.replace(no, name="another region", resource=region),
         dataclasses.replace(no, name="another account", resource=account),
@@ -89,6 +90,10 @@ def shells() -> list[Case]:
         dataclasses.replace(ask, name="resume one's own", action="ssm:ResumeSession", resource=mine, **own),
         dataclasses.replace(ask, name="end one's own", action="ssm:TerminateSession", resource=mine, **own),
         dataclasses.replace(no, name="resume another's", action="ssm:ResumeSession", resource=ssm + "session/bob-1", **own),
+        dataclasses.replace(
+            no, name="resume one's own in another region", action="ssm:ResumeSession",
+            resource=mine.replace("eu-central-1", "eu-west-1"), **own,
+        ),
         dataclasses.replace(
             no, name="resume one's own in another account", action="ssm:ResumeSession",
             resource=mine.replace(ACCOUNT, OTHER), **own,

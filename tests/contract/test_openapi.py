@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, seed, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from support.broker_world import World
 
-from credx.broker.api import ROUTES
+from credx.broker.front.api import ROUTES
+from credx.broker.front.wsgi import application
 from credx.broker.pace import Pace
-from credx.broker.wsgi import application
 from credx.protocol import OPENAPI_PATH
 
 if TYPE_CHECKING:

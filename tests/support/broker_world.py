@@ -22,10 +22,10 @@ from fido2.webauthn import (
     CollectedClientData,
 )
 
-from credx.broker.api import Api, Request, Response
 from credx.broker.audit import Audit, new_writer_id
+from credx.broker.front.api import Api, Request, Response
 from credx.broker.invitation import create_invitation
-from credx.broker.policy_file import parse_policy
+from credx.broker.policy.file import parse_policy
 from credx.broker.seal import Sealer
 from credx.broker.service import Broker
 from credx.broker.signer import LocalSigner

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from credx.broker.person import Person
 from credx.broker.policy import decide as grant_or_not
-from credx.broker.policy_file import parse_policy
-from credx.broker.role_template import RoleTemplate, role_template
+from credx.broker.policy.file import parse_policy
+from credx.broker.policy.role_template import RoleTemplate, role_template
 from credx.model import Grant
 from credx.protocol import Ask
 from credx.sandbox.aws.authorize import KNOWN, TAG_KEYS

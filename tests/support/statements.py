@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from credx.broker.rules import Role, Scope, Statement
+from credx.broker.policy.rules import Role, Scope, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from credx.broker.policy_file import parse_policy
-from credx.broker.policy_review import review
+from credx.broker.policy.file import parse_policy
+from credx.broker.policy.review import review
 from credx.cli.broker.template import template
 from credx.cli.edges import App, Edges
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from credx.broker.audit import Audit
     from credx.broker.person import Person
-    from credx.broker.rules import Policy
+    from credx.broker.policy.rules import Policy
     from credx.broker.stores import Store
     from credx.jose import KeySource
     from credx.model import Secret, VerifiedClaims

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from credx import sts
 from credx.broker.audit import Audit, new_writer_id
-from credx.broker.policy_source import PolicySource
+from credx.broker.policy.source import PolicySource
 from credx.broker.seal import Sealer
 from credx.broker.service import Broker
 from credx.broker.signer import LocalSigner

@@ -88,9 +88,7 @@ def find(store: Store, text: str, *, now: float) -> Somebody:
     prefix, pair = name_prefix(text)
     items = list(store.query(directory_key(prefix).partition, prefix, now=now, limit=2))
     if len(items) > 1:  # somebody has worked for it: 2^32 tries for any two, 2^64 for a given one (ADR 9)
-        raise UsageError(
-            "two people have this name: take the user key", hint="credx broker users list"
-        )
+        raise UsageError("two people have this name: take the user key", hint="credx broker users list")
     if items:
         return _somebody(items[0])
     if pair is not None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from credx.broker.mint import TOKEN_LIFE
-from credx.broker.rules import BROKER
-from credx.broker.session_policy import with_expiry
+from credx.broker.policy.rules import BROKER
+from credx.broker.policy.session_policy import with_expiry
 from credx.errors import AwsRefusedError, Refusal, UnavailableError
 from credx.model import Secret
 from credx.protocol import AWS_CREDENTIALS_TYPE, AWS_REFUSED, JWT_TYPE, Issued

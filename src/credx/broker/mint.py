@@ -11,8 +11,8 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, Final
 
 from credx.aws_limits import TOKEN_RANGE
-from credx.broker.arn import MAX_TAG_VALUE
 from credx.broker.issuance import SHORT
+from credx.broker.policy.arn import MAX_TAG_VALUE
 from credx.jose import sign_jwt
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from credx.errors import Refusal
 from credx.jose import CLOCK_LEEWAY
 
 if TYPE_CHECKING:
-    from credx.broker.rules import IssuerRule, Policy
+    from credx.broker.policy.rules import IssuerRule, Policy
     from credx.model import VerifiedClaims
 
 MAX_USER: Final = 55  # characters: with ``-`` and 8 digits of an issuance a RoleSessionName has 64 (STS API)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 from credx.broker import attempts, auth_session, factor_session, totp, webauthn
 from credx.broker.factor_session import Served
 from credx.broker.stored import reading
-from credx.broker.stores import Check, ConflictError, Delete
+from credx.broker.stores import Check, ConflictError, Delete, StoreUnavailableError
 from credx.broker.users import factor_key, load_factor, load_factors
 from credx.broker.webauthn import Assertion, CounterError, RelyingParty
 from credx.errors import Refusal
@@ -216,12 +216,17 @@ class SecondFactor:
         if not factors:
             raise Refusal("insufficient_authorization", "codes are not accepted here")
         counted = attempts.count(self._store, visit.user_key, [f.id for f in factors], now=visit.now)
+        spoilt: StoreUnavailableError | None = None
         for factor in factors:
             if factor.id not in counted:  # locked: neither a yes nor a no may come from it
                 continue
-            with reading("factor"):
-                sealed, last_step = str(factor.material["sealed"]), int(factor.material["last_step"])
-                secret = totp.opened(sealed, self._sealer, user_key=visit.user_key, factor_id=factor.id)
+            try:
+                with reading("factor"):
+                    sealed, last_step = str(factor.material["sealed"]), int(factor.material["last_step"])
+                    secret = totp.opened(sealed, self._sealer, user_key=visit.user_key, factor_id=factor.id)
+            except StoreUnavailableError as exc:  # one app that cannot be read takes no other one with it
+                spoilt = exc
+                continue
             step = totp.matched_step(secret, proof.otp, now=visit.now)
             if step is None:
                 continue
@@ -231,6 +236,8 @@ class SecondFactor:
                 attempts.take_back(self._store, visit.user_key, counted, now=visit.now)
                 return refusal
             return Proven(kind="totp", factor_id=factor.id, used=step, session=session)
+        if spoilt is not None:
+            raise spoilt
         attempts.refuse_if_locked(self._store, visit.user_key, [f.id for f in factors], now=visit.now)
         return Refusal("insufficient_authorization", "the code is not right", "wrong code")
 

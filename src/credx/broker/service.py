@@ -30,7 +30,7 @@ from credx.broker.issuance import new_issuance
 from credx.broker.mint import session_name, web_identity_token
 from credx.broker.own_factors import OwnFactors
 from credx.broker.policy import decide, roles_for
-from credx.broker.rules import BROKER, REQUIRED, WORKLOAD
+from credx.broker.policy.rules import BROKER, REQUIRED, WORKLOAD
 from credx.broker.second_factor import WORKLOAD_PROOF, Proven, SecondFactor, WrongProofError
 from credx.broker.stores import ConflictError
 from credx.errors import Refusal
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from credx.broker.audit import Audit
     from credx.broker.exchange import Sts
     from credx.broker.handles import Rng
-    from credx.broker.rules import Policy
+    from credx.broker.policy.rules import Policy
     from credx.broker.seal import Sealer
     from credx.broker.stores import Store
     from credx.jose import KeySource, Signer

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from fido2.webauthn import AuthenticatorData, CollectedClientData
 
-    from credx.broker.rules import BrokerSettings
+    from credx.broker.policy.rules import BrokerSettings
     from credx.broker.users import Factor
 
 # python-fido2 works out the type hints of its own classes anew for every value it makes, 35 times in one issuance:

@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from credx.broker.wsgi import run_until, serve
+from credx.broker.front.wsgi import run_until, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 from fido2.client import DefaultClientDataCollector, Fido2Client
 from fido2.webauthn import PublicKeyCredentialCreationOptions
 
-from credx.broker.role_template import role_template
+from credx.broker.policy.role_template import role_template
 from credx.broker_client import Enrolment
 from credx.sandbox import scenario
 
 if TYPE_CHECKING:
-    from credx.broker.rules import Policy
+    from credx.broker.policy.rules import Policy
     from credx.broker_client import BrokerClient
     from credx.model import Secret
     from credx.protocol import StepUp

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from credx.broker.rules import Policy
+    from credx.broker.policy.rules import Policy
     from credx.broker.service import Broker
 
 KEY_OWNERS: Final = ("alice",)  # the others have an authenticator app only

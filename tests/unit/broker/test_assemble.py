@@ -11,8 +11,8 @@ from support import broker_world
 from support.broker_world import Clock, Keys, World
 from support.dynamo import Dynamo, set_credentials
 
-from credx.broker.api import Api, Request
 from credx.broker.assemble import open_broker, open_office
+from credx.broker.front.api import Api, Request
 from credx.broker.stores.dynamodb import DynamoStore
 from credx.errors import ConfigError
 from credx.protocol import Issued

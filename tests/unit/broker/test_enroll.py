@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fido2.cose import ES256, ES384, RS256
 
 from credx.broker.invitation import create_invitation
-from credx.broker.stores import Key
+from credx.broker.stores import Key, Put
 from credx.broker.users import MAX_FACTORS
 from credx.errors import Refusal
 from credx.model import Secret
@@ -270,15 +270,27 @@ def test_a_sealed_secret_is_bound_to_its_person_and_factor(world: Any) -> None:
         who: world.store.query(f"user#{world.user_key(who)}", "factor#", now=world.clock())[0]
         for who in ("alice", "mallory")
     }
-    from credx.broker.stores import Put
-
     moved = dict(factors["alice"].value) | {"material": factors["mallory"].value["material"]}
     world.store.apply([Put(key=factors["alice"].key, value=moved, expected=None)], now=world.clock())
     token = world.token()
-    from credx.broker.seal import SealError
-
-    with pytest.raises(SealError):
+    with pytest.raises(Refusal) as refused:
         world.ask(token, "dev", world.code(mallory, world.step_up(token, "dev")))
+    assert refused.value.code == "temporarily_unavailable"
+    assert not world.records("granted")
+
+
+def test_an_app_that_cannot_be_read_takes_no_other_one_with_it(world: Any) -> None:
+    world.add_app(name="spoilt")
+    good = world.add_app(name="good")
+    spoilt = next(
+        item
+        for item in world.store.query(f"user#{world.user_key()}", "factor#", now=world.clock())
+        if item.value["name"] == "spoilt"
+    )
+    value = dict(spoilt.value) | {"material": {**spoilt.value["material"], "sealed": "AAAA"}}
+    world.store.apply([Put(key=spoilt.key, value=value, expected=None)], now=world.clock())
+    token = world.token()
+    assert isinstance(world.ask(token, "dev", world.code(good, world.step_up(token, "dev"))), Issued)
 
 
 # -- removing

@@ -22,7 +22,7 @@ from credx.broker.mint import (
     web_identity_token,
 )
 from credx.broker.person import Person, person_of
-from credx.broker.rules import BrokerSettings, IssuerRule, Policy
+from credx.broker.policy.rules import BrokerSettings, IssuerRule, Policy
 from credx.broker.signer import LocalSigner
 from credx.jose import TrustedIssuer
 from credx.model import Grant, Secret, VerifiedClaims

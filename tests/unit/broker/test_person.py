@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credx.broker.person import MAX_USER, USER_HASH, person_of, shown_name, user_key_of
-from credx.broker.policy_file import parse_policy
+from credx.broker.policy.file import parse_policy
 from credx.errors import ConfigError, Refusal
 from credx.model import VerifiedClaims
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credx.broker.assemble import open_office
-from credx.broker.audit_chain import head_key, record_key
+from credx.broker.audit.chain import head_key, record_key
 from credx.broker.issuance import new_issuance
 from credx.broker.signer import LocalSigner
 from credx.broker.stores import Delete, Put

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from credx.broker.policy_file import parse_policy
-from credx.broker.role_template import role_template
+from credx.broker.policy.file import parse_policy
+from credx.broker.policy.role_template import role_template
 from credx.sandbox import scenario
 from credx.sandbox.aws.policy import parse_policy as parse_aws
 
 if TYPE_CHECKING:
-    from credx.broker.rules import Policy
+    from credx.broker.policy.rules import Policy
 
 BROKER = "http://localhost:8080"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from credx.broker.audit_record import EVENTS, STARTED
+from credx.broker.audit.record import EVENTS, STARTED
 from credx.cli.broker.common import data_option, existing_office
 from credx.cli.options import as_json
 from credx.errors import ConfigError, CredxError, UsageError
@@ -21,7 +21,7 @@ from credx.ui import clean
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from credx.broker.audit_verify import PublicKeys, Verified
+    from credx.broker.audit.verify import PublicKeys, Verified
     from credx.cli.edges import App
 
 T = TypeVar("T")
@@ -139,8 +139,8 @@ def export(app: App, data_dir: Path, since: float | None, until: float | None) -
     """
     count = 0
     with existing_office(app, data_dir) as at:
-        from credx.broker.audit_files import exported
-        from credx.broker.audit_read import Wanted, read_with_starts
+        from credx.broker.audit.files import exported
+        from credx.broker.audit.read import Wanted, read_with_starts
 
         records = read_with_starts(at.store, Wanted(since=since, until=until, starts=True), app.edges.now())
         while block := [exported(record) for record in islice(records, AT_ONCE)]:
@@ -168,8 +168,8 @@ def verify(app: App, data_dir: Path, jwks_file: Path | None, against: Path | Non
     in the newest ones too.
     """
     with existing_office(app, data_dir) as at:
-        from credx.broker.audit_files import heads_text, read_heads
-        from credx.broker.audit_verify import verify as verify_trail
+        from credx.broker.audit.files import heads_text, read_heads
+        from credx.broker.audit.verify import verify as verify_trail
 
         keys = {**_retired(jwks_file), **at.audit.own_keys()}
         heads = _read(against, read_heads) if against else []
@@ -193,8 +193,8 @@ def verify_export(app: App, file: Path, jwks_file: Path) -> None:
 
     It cannot show that a chain or its end was left out: for that compare with the store, or with saved heads.
     """
-    from credx.broker.audit_files import imported
-    from credx.broker.audit_verify import verify_export as verify_records
+    from credx.broker.audit.files import imported
+    from credx.broker.audit.verify import verify_export as verify_records
 
     keys = _retired(jwks_file)
     try:
@@ -228,7 +228,7 @@ def _progress(app: App) -> Callable[[int], None]:
 
 
 def _retired(jwks_file: Path | None) -> PublicKeys:
-    from credx.broker.audit_files import mint_keys
+    from credx.broker.audit.files import mint_keys
 
     return _read(jwks_file, mint_keys) if jwks_file else {}
 

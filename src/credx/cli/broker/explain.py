@@ -16,8 +16,8 @@ from credx.ui import clean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from credx.broker.policy_explain import Standing
-    from credx.broker.rules import Policy
+    from credx.broker.policy.explain import Standing
+    from credx.broker.policy.rules import Policy
     from credx.cli.edges import App
 
 MAX_CLAIMS: Final = 64 * 1024  # bytes; an ID token has 16 KiB at the most
@@ -80,8 +80,8 @@ def explain(
     USER is 'ISSUER|SUBJECT', or with --data a shown name. Which groups somebody is in only the identity provider
     knows: give them with --group or --claims. The exit code is 0 for a yes and 6 for a no.
     """
-    from credx.broker import policy_explain
-    from credx.broker.policy_file import load_policy
+    from credx.broker.policy import explain as policy_explain
+    from credx.broker.policy.file import load_policy
     from credx.cli import tables
     from credx.cli.broker.explanation import explanation
 
@@ -130,7 +130,7 @@ def _somebody(app: App, user: str, data_dir: Path | None) -> tuple[str, str, Sta
     with existing_office(app, data_dir) as at:
         from credx.broker import directory
         from credx.broker.administration import described
-        from credx.broker.policy_explain import Standing
+        from credx.broker.policy.explain import Standing
 
         now = app.edges.now()
         who = directory.find(at.store, user, now=now)

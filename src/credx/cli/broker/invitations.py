@@ -36,7 +36,7 @@ def invite(
     with needs("broker"):
         from credx.broker.directory import key_of
         from credx.broker.invitation import LIFE, create_invitation
-        from credx.broker.policy_file import load_policy
+        from credx.broker.policy.file import load_policy
     issuers = load_policy(policy_file).issuers
     if issuer not in issuers:
         raise UsageError(

@@ -16,8 +16,8 @@ from credx.ui import clean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from credx.broker.policy_faults import Finding
-    from credx.broker.rules import Policy
+    from credx.broker.policy.faults import Finding
+    from credx.broker.policy.rules import Policy
     from credx.cli.edges import App
 
 LINE: Final = 1000  # characters of a finding
@@ -36,9 +36,9 @@ def check(app: App, file: Path, strict: bool, as_json: bool) -> None:
 
     With --json: {"roles": [...], "findings": [{"level", "line", "key", "text"}]}.
     """
-    from credx.broker.policy_faults import PolicyFileError
-    from credx.broker.policy_file import read_policy, read_text
-    from credx.broker.policy_review import review
+    from credx.broker.policy.faults import PolicyFileError
+    from credx.broker.policy.file import read_policy, read_text
+    from credx.broker.policy.review import review
     from credx.cli import tables
 
     text = read_text(file)
@@ -85,14 +85,14 @@ def _tell(app: App, lines: Sequence[str]) -> None:
 
 
 def _finding(finding: Finding, line: int | None) -> dict[str, Any]:
-    from credx.broker.policy_faults import dotted
+    from credx.broker.policy.faults import dotted
 
     return {"level": finding.level, "line": line, "key": dotted(finding.path), "text": finding.text}
 
 
 def _roles(policy: Policy) -> list[dict[str, Any]]:
     from credx.broker.policy import role_enforcement, scope_enforcement
-    from credx.broker.policy_review import room
+    from credx.broker.policy.review import room
 
     return [
         {

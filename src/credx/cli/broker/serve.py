@@ -63,8 +63,9 @@ def serve(
     """Serve until Ctrl-C or SIGTERM. A changed policy file holds after two seconds, with SIGHUP at once."""
     host, port = _address(listen)
     with needs("broker"):
-        from credx.broker import telemetry, wsgi
+        from credx.broker import telemetry
         from credx.broker.assemble import open_broker
+        from credx.broker.front import wsgi
     for name, level in _LOGS.items():
         log_to_stderr(name, level, telemetry.JsonLines())
     copy = telemetry.audit_copy if log_audit else None

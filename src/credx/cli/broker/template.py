@@ -27,8 +27,8 @@ PARTS: Final = ("all", "trust", "permissions", "provider")
 @click.pass_obj
 def template(app: App, policy_file: Path, name: str, part: str, form: str) -> None:  # noqa: ARG001 -- one form so far
     """Print the trust policy, the permission policy and the rest that AWS must be told of a role."""
-    from credx.broker.policy_file import load_policy
-    from credx.broker.role_template import role_template
+    from credx.broker.policy.file import load_policy
+    from credx.broker.policy.role_template import role_template
 
     policy = load_policy(policy_file)
     role = policy.roles.get(name)

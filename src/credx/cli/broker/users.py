@@ -206,7 +206,7 @@ def _role_arns(policy_file: Path | None, names: tuple[str, ...]) -> list[str]:
             )
         return []
     with needs("broker"):
-        from credx.broker.policy_file import load_policy
+        from credx.broker.policy.file import load_policy
     roles = load_policy(policy_file).roles
     for name in names:
         if name not in roles:

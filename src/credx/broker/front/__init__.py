@@ -1,0 +1,1 @@
+"""The front door: HTTP in, answers out. Nothing here decides anything."""
