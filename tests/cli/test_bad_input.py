@@ -90,9 +90,11 @@ class Desk:
             "sh",
             *self.command(*args, change=change),
         ]
-        return pexpect.spawn(
+        child = pexpect.spawn(
             tell[0], tell[1:], env=self.environ, timeout=LIMIT, encoding="utf-8", dimensions=(24, 200)
         )
+        child.str_last_chars = 3000  # what a failure shows
+        return child
 
     def settings(self, **changes: str) -> None:
         """Put other values (of TOML) in the place of the configured ones."""

@@ -9,6 +9,7 @@ needs the person (notes, the PIN) is done by the calling thread, so that Ctrl-C 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -173,7 +174,8 @@ class _Run:
             self._stop.set()
             end = time.monotonic() + PARTING_SECONDS
             for thread in threads:
-                thread.join(max(0.0, end - time.monotonic()))
+                with contextlib.suppress(RuntimeError):  # Ctrl-C came before it had started
+                    thread.join(max(0.0, end - time.monotonic()))
             for key in keys:
                 key.close()
 

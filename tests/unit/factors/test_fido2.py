@@ -191,6 +191,20 @@ def test_ctrl_c_stops_the_keys(
     assert slow.closed
 
 
+def test_ctrl_c_before_a_key_is_worked(
+    party: Party, key: SoftwareKey, ui: Any, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    party.enrol(ui, key)
+
+    def interrupted(_: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        party.prove(ui, slow)
+    assert slow.closed
+
+
 def _pin_client(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     given: list[str | None] = []
 
