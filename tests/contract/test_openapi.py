@@ -29,7 +29,8 @@ EXAMPLES = 25  # random ones of each operation and caller, beside those that go 
 WORLD = World()
 WORLD.add_app()
 # how often somebody may be refused has tests of its own
-WORLD.broker.admission.addresses = WORLD.broker.admission._pace = Pace(10**9, 0.0)
+for pace in ("addresses", "_tokens", "_people", "_asks"):
+    setattr(WORLD.broker.admission, pace, Pace(10**9, 0.0))
 # RFC 6749 5.2 answers 400 also to what is well formed and unknown, such as a handle that has ended
 NOT_OURS = [positive_data_acceptance]
 SEEN: set[tuple[str, int]] = set()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from credx.broker.pace import ADDRESS_BURST, ADDRESS_RATE, Pace
+from credx.broker.pace import ADDRESS_BURST, ADDRESS_RATE, ASK_BURST, ASK_RATE, PERSON_BURST, Pace
 from credx.broker.person import person_of
 from credx.broker.stores import ConflictError, StoreUnavailableError
 from credx.broker.users import Profile, load_profile
@@ -83,7 +83,9 @@ class Admission:
         self._audit = audit
         self._keys = keys
         self._now = now
-        self._pace = Pace()
+        self._tokens = Pace()
+        self._people = Pace(PERSON_BURST)
+        self._asks = Pace(ASK_BURST, ASK_RATE)
         self.addresses = Pace(ADDRESS_BURST, ADDRESS_RATE)  # those that show no good ID token
 
     @contextmanager
@@ -134,15 +136,30 @@ class Admission:
         record = {**known, "event": "refused", "error": refusal.code, "detail": refusal.detail}
         if "resources" in known:
             record["resources"] = _first(known["resources"])
-        self._pace.refused((known["issuer"], known["subject"]), now=now)
+        self._count(known["token_hash"], (known["issuer"], known["subject"]), now)
         self._audit.append(record, now=now)
+
+    def _count(self, token_hash: str, person: tuple[str, str], now: float) -> None:
+        self._tokens.count(token_hash, now=now)
+        self._people.count(person, now=now)
 
     def count_idle(self, visit: Visit) -> None:
         """A record of nothing, which an ID token alone can cause, counts as a refusal does."""
-        self._pace.refused((visit.claims.issuer, visit.claims.subject), now=visit.now)
+        self._count(visit.claims.token_hash, (visit.claims.issuer, visit.claims.subject), visit.now)
+
+    def count_ask(self, visit: Visit) -> None:
+        """A step-up or a challenge, which an ID token alone can cause too: a write without a record.
+
+        Raises:
+            Refusal: too many of them.
+        """
+        if not self._asks.allows(visit.claims.token_hash, now=visit.now):
+            raise Refusal("slow_down", "you ask too often without proving anything: wait a minute", "asks")
+        self._asks.count(visit.claims.token_hash, now=visit.now)
 
     def _not_too_often(self, claims: VerifiedClaims, client: str, now: float) -> None:
-        if not self._pace.allows((claims.issuer, claims.subject), now=now):
+        person = (claims.issuer, claims.subject)
+        if not (self._tokens.allows(claims.token_hash, now=now) and self._people.allows(person, now=now)):
             self._audit.security_log(
                 "slowed_down", issuer=claims.issuer, subject=claims.subject, client=client
             )

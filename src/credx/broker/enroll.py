@@ -182,6 +182,7 @@ class Enrolment:
                 " or an invitation from an administrator",
                 "no factor, invitation or IdP MFA allows it",
             )
+        self._admission.count_ask(visit)
         return self._second_factor.step_up(visit, demand)
 
     def _start(

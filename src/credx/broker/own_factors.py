@@ -57,6 +57,7 @@ class OwnFactors:
                     purpose=f"remove {factor.id}", kinds=guards(factor.kind), user_verification=True
                 )
                 if proof is None:
+                    self._admission.count_ask(visit)
                     return self._second_factor.step_up(visit, demand)
                 proven = self._second_factor.verify(visit, demand, proof)
                 gone = factor_key(visit.user_key, factor.id)

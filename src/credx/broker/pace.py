@@ -1,7 +1,8 @@
-"""How often somebody may be refused: one person, whose refusals are records for ever, or one address.
+"""How often somebody may be refused: with one ID token, as one person (refusals are records for ever), from one
+address; and how often he may ask without proving anything.
 
-Only refusals count, so nobody who gets what he asks for is ever held up. In memory and per process: what it
-protects is the store and the log, not a secret (guesses are counted durably, see ``totp``).
+Nobody who gets what he asks for is ever held up. In memory and per process: what it protects is the store and
+the log, not a secret (guesses are counted durably, see ``attempts``).
 """
 
 from __future__ import annotations
@@ -13,9 +14,16 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-BURST: Final = 200  # refusals of one person at once; 64 parallel jobs with one code cause 63
+BURST: Final = 200  # refusals with one ID token at once; 64 parallel jobs with one code cause 63
 RATE: Final = 0.2  # a second after that: 17 280 records a day
-MAX_PEOPLE: Final = 10_000  # or addresses that are remembered; the one refused longest ago gives way
+# Of one person, whatever his tokens: more than a thief of one token causes in the hour that it is good for, so
+# that he does not slow its owner down.
+PERSON_BURST: Final = 1000
+ASK_BURST: Final = 1000  # step-ups and challenges with one ID token: each is a write that leaves no record
+ASK_RATE: Final = 5.0  # a second after that; a person with ten parallel commands needs two
+MAX_PEOPLE: Final = (
+    10_000  # or tokens, or addresses, that are remembered; the one counted longest ago gives way
+)
 
 # An address is a company as often as a machine: behind one NAT some thousand people may all be refused in the
 # minute in which their identity provider is in trouble, and their SDKs ask three times each.
@@ -29,7 +37,7 @@ _MAX_TEXT: Final = 64  # characters of what is no address
 
 
 class Pace:
-    """A bucket of refusals for each of many; ``burst`` at once, then ``rate`` a second."""
+    """A bucket for each of many; ``burst`` at once, then ``rate`` a second."""
 
     def __init__(self, burst: float = BURST, rate: float = RATE) -> None:
         self._burst, self._rate = float(burst), rate
@@ -41,8 +49,8 @@ class Pace:
         with self._lock:
             return self._left(who, now) >= 1
 
-    def refused(self, who: Hashable, *, now: float) -> None:
-        """Count one refusal."""
+    def count(self, who: Hashable, *, now: float) -> None:
+        """Count one more."""
         with self._lock:
             left = max(0.0, self._left(who, now) - 1)
             self._buckets.pop(who, None)  # to the end: a dictionary keeps the order of insertion

@@ -134,6 +134,7 @@ class Broker:
     def begin_proof(self, id_token: Secret, auth_session: Secret, client: str) -> dict[str, Any]:
         """A WebAuthn challenge for an auth session: PublicKeyCredentialRequestOptionsJSON."""
         with self.admission.visit(id_token, client) as visit:
+            self.admission.count_ask(visit)
             return self.second_factor.begin(visit, auth_session)
 
     def _decide(self, visit: Visit, ask: Ask) -> Grant:
@@ -149,6 +150,7 @@ class Broker:
             return WORKLOAD_PROOF
         demand = _demand(visit, grant, request.ask)
         if request.proof is None:
+            self.admission.count_ask(visit)
             return self.second_factor.step_up(visit, demand)
         return self.second_factor.verify(visit, demand, request.proof)
 

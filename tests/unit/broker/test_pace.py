@@ -39,7 +39,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "MAX_PEOPLE", 100)
     buckets = Pace(2, 1)
     for n in range(1000):
-        buckets.refused(n, now=0)
+        buckets.count(n, now=0)
     assert len(buckets._buckets) == 100
 
 
@@ -47,7 +47,7 @@ def test_burst_then_rate() -> None:
     buckets = Pace(3, 0.5)
     for _ in range(3):
         assert buckets.allows("a", now=0)
-        buckets.refused("a", now=0)
+        buckets.count("a", now=0)
     assert not buckets.allows("a", now=0)
     assert buckets.allows("b", now=0)
     assert not buckets.allows("a", now=1.9)

@@ -119,7 +119,7 @@ def test_what_counts_is_counted(world: Any, lines: list[dict[str, Any]], monkeyp
         patched.setattr(world.store, "get", gone)
         world.http("GET", "/factors", token=world.token())
     assert check_emf(lines[-1])["StoreErrors"] == 1
-    monkeypatch.setattr(world.broker.admission._pace, "allows", lambda *_, **__: False)
+    monkeypatch.setattr(world.broker.admission._people, "allows", lambda *_, **__: False)
     world.http("GET", "/factors", token=world.token())
     assert (lines[-1]["status"], check_emf(lines[-1])["Throttled"]) == (429, 1)
 

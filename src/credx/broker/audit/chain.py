@@ -24,6 +24,7 @@ PAGE: Final = 1000  # records that share all but the last three digits of their 
 MAX_HOLE: Final = (
     100  # empty pages to read over: a head may name any number, and a reader must come to its end
 )
+MAX_SEQ: Final = 10**15  # more than a chain will ever have, and few enough to be counted (``len`` of a range)
 WRITER_ALPHABET: Final = "-0123456789abcdef"
 WRITER_LENGTH: Final = 29
 _TIME_DIGITS: Final = 12
@@ -88,7 +89,7 @@ def head_of(store: Store, writer: str, now: float) -> Head | None:
     if item is None:
         return None
     seq, found, at = (item.value.get(name) for name in Head._fields)
-    if not isinstance(seq, int) or seq < 1 or not isinstance(at, int) or not isinstance(found, str):
+    if type(seq) is not int or not 1 <= seq <= MAX_SEQ or type(at) is not int or not isinstance(found, str):
         return None
     return Head(seq, found, at)
 
@@ -128,9 +129,14 @@ def records_backwards(store: Store, writer: str, now: float, before: float = mat
         yield from reversed(list(records(store, writer, now)))
         return
     last = head.seq if head.at < before else first_since(store, writer, before, now)
+    empty = 0
     for page in range(last // PAGE, -1, -1):
         items = store.query(head_key(writer).partition, f"{page:017d}", now=now, limit=PAGE)
         yield from ((item.key.sort, item.value) for item in reversed(items))
+        empty = 0 if items else empty + 1
+        if empty > MAX_HOLE:  # what is below it has no end either: from the other side there is one
+            yield from reversed([one for one in records(store, writer, now) if one[0] < f"{page:017d}"])
+            return
 
 
 def first_since(store: Store, writer: str, since: float, now: float) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 # later (``audit.MAX_STEP_BACK``), and its outcome comes when STS has answered or been given up.
 BEFORE: Final = 60  # seconds
 AFTER: Final = 20 * 60
+_SHOWN = re.compile(r".+-([0-9a-f]{16})")  # see ``person.shown_name``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +94,10 @@ class Wanted:
         names = {self.user}
         if self.user is not None and "|" in self.user:
             names.add(_user_key(*self.user.split("|", 1)))
+        # the readable part of a shown name is a claim of its day, and people may have a hand in it
+        shown = _SHOWN.fullmatch(self.user or "")
+        if shown and isinstance(key, str) and key.startswith(shown[1]):
+            return True
         return record.get("user") in names or key in names
 
 

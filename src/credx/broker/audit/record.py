@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 STARTED: Final = "started"  # the first record of a chain; ``Audit`` alone writes it
 EVENTS: Final = frozenset({
     "granted", "issued", "failed", "refused",  # one issuance, design steps 5 and 8
-    "enrolled", "removed", "invited", "logged_out", "locked",
+    "enrolled", "removed", "invited", "logged_out",
     "unlocked", "disabled", "enabled", "factors_reset", "invitation_revoked",  # by an administrator
 })  # fmt: skip
 

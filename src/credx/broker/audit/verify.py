@@ -94,6 +94,10 @@ class Chain:
     def _forged(self, record: Record, made: str, *, first: bool) -> str | None:
         if first != (record.get("event") == STARTED):
             return "the chain does not begin with its key" if first else "the chain begins twice"
+        if (
+            not first and "mint_signature" in record
+        ):  # outside of the hash, and looked at in a first record alone
+            return "the record was changed"
         if first:
             why = self._begin(record, made)
             if why is not None:

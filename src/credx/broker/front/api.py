@@ -103,7 +103,7 @@ class Api:
             return self._refused(
                 Refusal("slow_down", "too many requests from your address were refused: wait a minute")
             )
-        pace.refused(who, now=now)
+        pace.count(who, now=now)
         if event is not None:
             # a query is what a misled client puts tokens and codes into: it is no route, and no text for a log
             path = request.path.partition("?")[0]
