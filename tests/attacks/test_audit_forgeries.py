@@ -162,6 +162,12 @@ def test_one_field_added(trail: Trail, rehashed: bool) -> None:
     assert broken[:2] == (OLD, 2)
 
 
+@pytest.mark.parametrize("of", [OLD, LAST])
+def test_what_the_hash_leaves_out_is_added_to_a_record_that_has_no_use_for_it(trail: Trail, of: str) -> None:
+    trail.put_record(of, 2, {**trail.get(of, 2), "mint_signature": "the reason was another one"})
+    assert trail.broken() == (of, 2, "the record was changed")
+
+
 def test_the_other_signature_that_verifies(trail: Trail) -> None:
     record = trail.get(LAST, RECORDS)
     raw = base64url(record["signature"])
@@ -379,6 +385,24 @@ class TestTheKeyOfAChain:
         trail.put_record(LAST, RECORDS, record)
         trail.set_head(LAST, record)
         assert trail.broken() == (LAST, RECORDS, "the record is earlier than the one before")
+
+
+@pytest.mark.parametrize("seq", [10**14, 2**63, 10**30])
+@pytest.mark.parametrize("since", [None, NOW + 1.0])
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_head_that_names_a_far_away_record_hides_nothing(
+    trail: Trail, seq: int, since: float | None, newest_first: bool
+) -> None:
+    """A reader that counted down from there would come to no end."""
+
+    def found() -> int:
+        return len(list(trail.audits[0].read(NOW, since=since, newest_first=newest_first)))
+
+    before = found()
+    trail.put_record(LAST, seq, trail.get(LAST, RECORDS))
+    trail.put(head_key(LAST), {"seq": seq, "hash": "0" * 64, "at": NOW + 1000})
+    assert before <= found() <= before + 1
+    assert trail.broken()
 
 
 def test_a_spoilt_trail_does_not_stop_the_broker(trail: Trail) -> None:

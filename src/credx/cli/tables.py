@@ -197,7 +197,6 @@ def audit(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
 _EVENT_STYLES: Final = {
     "refused": "red",
     "failed": "red",
-    "locked": "red",
     "granted": "green",
     "issued": "green",
 }

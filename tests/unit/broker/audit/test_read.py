@@ -99,13 +99,17 @@ def test_every_filter(store: Counting) -> None:
     assert ats(audit, event="started") == [0]
     assert ats(audit, user=GRANTED["user"]) == [0]
     assert ats(audit, user=KEY) == ats(audit, user="https://idp.example.com|s|1") == [0, 3]
+    another_day = f"ada.lovelace-{KEY[:16]}"  # a person may have a hand in the readable part
+    audit.append({**GRANTED, "user": another_day}, now=NOW + 4)
+    assert ats(audit, user=f"ada-{KEY[:16]}") == ats(audit, user=another_day) == [0, 3, 4]
+    assert ats(audit, user=f"ada-{KEY[1:17]}") == ats(audit, user=KEY[:16]) == []
     assert ats(audit, user="nobody") == ats(audit, user="https://idp.example.com|s") == []
     assert ats(audit, role="prod") == [2]
     assert ats(audit, issuance=issuance) == ats(audit, issuance=issuance[-8:]) == [0, 1]
     assert ats(audit, issuance=issuance, event="issued") == [1]
     assert ats(audit, issuance=issuance[-7:]) == ats(audit, issuance="0" * 32) == []
     assert ats(audit, access_key_id="ASIA1") == [1]
-    assert ats(audit, since=NOW + 1) == [1, 2, 3]
+    assert ats(audit, since=NOW + 1) == [1, 2, 3, 4]
     assert ats(audit, since=NOW + 1, until=NOW + 2) == [1]
 
 
