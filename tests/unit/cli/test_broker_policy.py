@@ -156,6 +156,14 @@ def test_explain_a_no(piped: Bench, file: Path) -> None:
     assert "credx: prod-ops would be refused: operation: " in result.err
 
 
+@pytest.mark.parametrize("operation", ["creds::", "forward:22", "forward:*:22", "forward:a b:22", "Shell"])
+def test_explain_says_no_yes_to_what_the_broker_would_not_read(
+    piped: Bench, file: Path, operation: str
+) -> None:
+    result = explained(piped, file, ALICE, "logs", "--group", "sre", "--operation", operation, code=2)
+    assert "is no operation" in result.err
+
+
 def test_explain_says_that_groups_are_supposed(piped: Bench, file: Path) -> None:
     result = explained(piped, file, ALICE, "logs", code=6)
     assert "only the identity provider knows" in result.err
@@ -229,12 +237,8 @@ def test_explain_needs_a_store_for_a_shown_name(piped: Bench, file: Path) -> Non
 
 
 def test_explain_with_a_store_says_what_is_enrolled_and_who_is_shut_out(
-    piped: Bench, file: Path, tmp_path: Path
+    piped: Bench, file: Path, data: str
 ) -> None:
-    data = str(tmp_path / "data")
-    assert (
-        piped.run("broker", "invite", "--policy", str(file), "--data", data, IDP, "00u9").code == 0
-    )  # makes it
     ask = (ALICE, "logs", "--group", "sre", "--scope", "read-logs", "--data", data)
     result = explained(piped, file, *ask, code=6)
     assert "✓  access          not disabled" in result.out

@@ -15,8 +15,9 @@ _ARN = re.compile(
     r":(?P<account>[0-9]{12}|):(?P<resource>[A-Za-z0-9_][A-Za-z0-9_.:/=+@-]*)",
     re.ASCII,
 )
+# IAM takes a comma in a name; the mint signs none, where one ARN could be read as two
 _ROLE = re.compile(
-    r"arn:(aws[a-z-]{0,20}):iam::([0-9]{12}):role/(?:[A-Za-z0-9_+=,.@-]+/)*([A-Za-z0-9_+=,.@-]{1,64})"
+    r"arn:(aws[a-z-]{0,20}):iam::([0-9]{12}):role/(?:[A-Za-z0-9_+=.@-]+/)*([A-Za-z0-9_+=.@-]{1,64})"
 )
 _PATTERN = re.compile(
     r"arn:[a-z-]+:[a-z0-9-]+:(?:[a-z0-9-]*|\*):[0-9]{12}:[A-Za-z0-9_.:/=+@*-]+", re.ASCII

@@ -12,6 +12,7 @@ from credx.aws_limits import DURATION_RANGE, MAX_SESSION_POLICY
 from credx.broker.policy import operation_matches
 from credx.broker.policy.arn import long_example, matches
 from credx.broker.policy.faults import Finding
+from credx.broker.policy.role_permissions import FLAT_IDS, held_by_tag
 from credx.broker.policy.rules import BROKER, NOT_NEEDED, REQUIRED, WORKLOAD
 from credx.broker.policy.session_policy import EXPIRY_ROOM, TARGET, compose
 from credx.protocol import MAX_RESOURCES
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from credx.broker.policy.faults import Path
-    from credx.broker.policy.rules import Group, Policy, Role, Scope
+    from credx.broker.policy.rules import Group, Policy, Role, Scope, Statement
+
+# where everybody may run jobs, and what says whose they are: numbers that are given once. Whoever registers a
+# name again that somebody gave up has it (GitHub: about security hardening with OpenID Connect)
+PUBLIC_JOBS: Final = {
+    "https://token.actions.githubusercontent.com": ("repository_id", "repository_owner_id", "enterprise_id"),
+    "https://gitlab.com": ("project_id", "namespace_id"),
+}
 
 COMPARED: Final = 100  # entries of one list that are compared with each other, and roles of one ARN
 _UNLIMITED: Final = -(10**9)  # room that no file can fill: only the length is asked for
@@ -28,7 +36,7 @@ _UNLIMITED: Final = -(10**9)  # room that no file can fill: only the length is a
 
 def review(policy: Policy) -> list[Finding]:
     """Every warning, in the order of what it is about."""
-    found = [*_groups(policy), *_providers(policy)]
+    found = [*_groups(policy), *_providers(policy), *_public_jobs(policy)]
     kinds = {name: _kinds(policy, group) for name, group in policy.groups.items()}
     for role in policy.roles.values():
         at: Path = ("roles", role.name)
@@ -51,6 +59,15 @@ def _providers(policy: Policy) -> Iterator[Finding]:
     for n, issuer in enumerate(policy.issuers):
         if issuer not in used:
             yield Finding("warning", ("identity_providers", n), "no group takes anybody of it")
+
+
+def _public_jobs(policy: Policy) -> Iterator[Finding]:
+    for name, group in policy.groups.items():
+        for n, job in enumerate(group.workloads):
+            owners = PUBLIC_JOBS.get(job.issuer, ())
+            if owners and job.claims.keys().isdisjoint(owners):
+                text = f"jobs of anybody may say that: name {' or '.join(owners)} as well"
+                yield Finding("warning", ("groups", name, "workloads", n), text)
 
 
 # who can take a role
@@ -113,6 +130,26 @@ def _targets(role: Role) -> Iterator[tuple[Path, str]]:
         yield ("targets",), f"none is in the role's region, {role.region}"
 
 
+def _namesakes(role: Role) -> Iterator[tuple[Path, str]]:
+    """What AWS holds a session to says less than what was asked for, once the client leaves out the session policy."""
+    for pattern in role.targets[:COMPARED] if held_by_tag(role) else ():
+        if "*" in pattern.removesuffix(re.split("[/:]", pattern)[-1]) and not FLAT_IDS.fullmatch(pattern):
+            text = f"{pattern}: the tag credx-target says the last part alone, and reaches all that end in it"
+            yield ("targets",), text
+    if role.sts == BROKER:
+        return
+    some = list(role.scopes.values())[:COMPARED]
+    for scope in some:
+        wider = [
+            o.name for o in some if o is not scope and scope.tags and scope.tags.items() <= o.tags.items()
+        ]
+        if wider and scope.statements:
+            text = (
+                f"{', '.join(wider)} has them as well: in AWS a session with it may do what {scope.name} says"
+            )
+            yield ("scopes", scope.name, "tags"), text
+
+
 def _operations(role: Role) -> Iterator[tuple[Path, str]]:
     for covered, wide in _covered(role.operations, operation_matches):
         yield ("operations",), f"{covered} is within {wide}"
@@ -146,6 +183,20 @@ def _resources(role: Role) -> Iterator[tuple[Path, str]]:
         for n, statement in enumerate(scope.statements):
             where: Path = ("scopes", scope.name, "statements", n, "resources")
             yield from ((where, resource) for resource in statement.resources)
+
+
+def _conditions(role: Role) -> Iterator[tuple[Path, str]]:
+    """IAM User Guide, «Single-valued vs. multivalued context keys»: ForAllValues holds where there is no value."""
+    listed: list[tuple[Path, Statement]] = [(("statements", n), s) for n, s in enumerate(role.statements)]
+    for scope in role.scopes.values():
+        listed += ((("scopes", scope.name, "statements", n), s) for n, s in enumerate(scope.statements))
+    for path, statement in listed:
+        tested = {key.lower() for key in statement.conditions.get("Null", ())}
+        for operator, keys in statement.conditions.items():
+            loose = [key for key in keys if key.lower() not in tested]
+            if operator.startswith("ForAllValues:") and statement.effect == "Allow" and loose:
+                text = f"allows also where {loose[0]} is absent: Null = {{ {loose[0]!r} = 'false' }} beside it shuts that"
+                yield (*path, "conditions", operator), text
 
 
 # the size of session policies
@@ -204,7 +255,7 @@ def _length(role: Role, scopes: Sequence[Scope], targets: Sequence[str]) -> int:
 
 
 _LOOKS: Final[tuple[Callable[[Role], Iterator[tuple[Path, str]]], ...]] = (
-    _life, _targets, _operations, _accounts, _sizes,
+    _life, _targets, _namesakes, _operations, _conditions, _accounts, _sizes,
 )  # fmt: skip
 
 

@@ -29,7 +29,8 @@ CHECK_HINT: Final = "credx broker check FILE says what each role and scope is he
 # What Session Manager opens a session on (Service Authorization Reference, ssm:StartSession)
 _SSM_TARGET = re.compile(r"arn:[^:]+:(?:ec2:[^:]*:[0-9]{12}:instance|ssm:[^:]*:[0-9]{12}:managed-instance|"
                          r"ecs:[^:]*:[0-9]{12}:task)/.+")  # fmt: skip
-_FLAT = re.compile(r"arn:[^:]+:(?:ec2|ssm):[^:]*:[0-9]{12}:(?:managed-)?instance/.+")  # ids without / and :
+# whose ids have no / and :, and are given once
+FLAT_IDS: Final = re.compile(r"arn:[^:]+:(?:ec2|ssm):[^:]*:[0-9]{12}:(?:managed-)?instance/.+")
 _LOCALHOST: Final = ("localhost", "127.0.0.1", "[::1]")
 _AWS_DOCUMENT: Final = "arn:{partition}:ssm:{region}::document/AWS-{name}"  # AWS's own have no account
 
@@ -222,7 +223,7 @@ def _target_notes(role: Role) -> Iterator[str]:
     if len(kinds) > 1 or any("*" in kind for kind in kinds):
         yield "the tag credx-target says the last part of the target's ARN and nothing of what is before it"
     for pattern in role.targets:
-        if "*" in pattern.removeprefix(_kind(pattern)) and not _FLAT.fullmatch(pattern):
+        if "*" in pattern.removeprefix(_kind(pattern)) and not FLAT_IDS.fullmatch(pattern):
             yield f"{pattern}: the last * stands for one part here, not for several with / or : between them"
 
 

@@ -37,7 +37,13 @@ _RESOURCE = re.compile(
     r"\*|(?P<arn>arn:(?P<partition>[a-z*-]+):[^:]+:[^:]*:[^:]*:.+)|\$\{target\}(?:[/:][!-~]*)?"
 )
 _VARIABLE = re.compile(r"\$\{(?!target\}|[a-z0-9-]+:[^${}]+\}|[*?$]\})")  # an unknown ${...}
-_OPERATOR = re.compile(r"(?:ForAnyValue:|ForAllValues:)?[A-Z][A-Za-z]{3,40}")
+# every one of IAM's (IAM User Guide, condition operators): STS refuses a session with another
+_OPERATOR = re.compile(
+    r"(?:ForAnyValue:|ForAllValues:)?(?:String(?:Not)?(?:Equals(?:IgnoreCase)?|Like)|Arn(?:Not)?(?:Equals|Like)|"
+    r"(?:Numeric|Date)(?:(?:Not)?Equals|(?:Less|Greater)Than(?:Equals)?)|Bool|BinaryEquals|(?:Not)?IpAddress)"
+    r"(?:IfExists)?|Null"
+)
+_CONDITION_KEY = re.compile(r"[^\s:]+:\S.*")
 _OPERATION = re.compile(r"creds|shell|run|forward|forward:[A-Za-z0-9.\[\]:_*-]+:(?:[0-9]{1,5}|\*)")
 # STS session tags; the comma and the asterisk are not among them
 _TAG_KEY = re.compile(r"[\w .:/=+@-]{1,128}")
@@ -233,5 +239,9 @@ def _conditions(table: Table) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
             table.fault(operator, "tests nothing")
         elif any(TARGET in value for several in values.values() for value in several):
             table.fault(operator, f"{TARGET} stands in resources alone")
+        elif not all(map(_CONDITION_KEY.fullmatch, values)):
+            table.fault(operator, "tests what is no condition key such as aws:SourceIp")
+        elif len({key.lower() for key in values}) != len(values):
+            table.fault(operator, "tests keys that differ in case alone, which AWS does not tell apart")
         conditions[operator] = MappingProxyType(values)
     return MappingProxyType(conditions)

@@ -11,6 +11,7 @@ import click
 from credx.cli.broker.common import existing_office, policy_option, table_options
 from credx.cli.options import Duration, as_json, make_ask
 from credx.errors import ConfigError, DeniedError, UsageError
+from credx.protocol import OPERATION
 from credx.ui import clean
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def explain(
     found = policy_explain.explain(
         policy,
         dataclasses.replace(ask, operation=operation),
+    if not OPERATION.fullmatch(operation):
+        raise UsageError(f"{clean(operation)!r} is no operation", hint="credx broker explain --help")
         issuer=issuer,
         subject=subject,
         claims=claims,

@@ -151,6 +151,82 @@ def test_targets_that_overlap_mix_or_are_elsewhere(targets: list[str], said: str
     assert said is None or said in found["roles.x.targets"]
 
 
+@pytest.mark.parametrize(
+    ("target", "warns"),
+    [
+        ("rds:*:111122223333:db:*", True),
+        ("ecs:eu-central-1:111122223333:task/*/*", True),
+        ("ecs:eu-central-1:111122223333:task/main/*", False),
+        ("ec2:*:111122223333:instance/*", False),  # their ids are given once
+        ("ssm:*:111122223333:managed-instance/mi-*", False),
+    ],
+)
+def test_targets_of_one_name_in_several_places(target: str, warns: bool) -> None:
+    found = warned(policy('target = "required"', f'targets = ["arn:aws:{target}"]'))
+    assert list(found) == (["roles.x.targets"] if warns else [])
+    assert not warns or "says the last part alone" in found["roles.x.targets"]
+    if warns:  # where the broker passes the session policy, that says it whole
+        assert (
+            warned(
+                policy('target = "required"', f'targets = ["arn:aws:{target}"]', 'sts = "broker"', STATEMENT)
+            )
+            == {}
+        )
+
+
+@pytest.mark.parametrize(("second", "warns"), [("1", ["a", "b"]), ("2", [])])
+def test_scopes_that_their_tags_do_not_tell_apart(second: str, warns: list[str]) -> None:
+    scopes = scope("a", 1, "1") + scope("b", 1, second)
+    found = warned(policy(scopes))
+    assert list(found) == [f"roles.x.scopes.{name}.tags" for name in warns]
+    assert warned(policy('sts = "broker"', scopes)) == {}
+
+
+def test_a_scope_whose_tags_are_among_those_of_another() -> None:
+    found = warned(policy(scope("a", 1, "1"), scope("b", 1, "1") + "u = '1'"))
+    assert found == {
+        "roles.x.scopes.a.tags": "b has them as well: in AWS a session with it may do what a says"
+    }
+
+
+@pytest.mark.parametrize(
+    ("effect", "conditions", "warns"),
+    [
+        ("Allow", '"ForAllValues:StringEquals" = { "aws:TagKeys" = "a" }', True),
+        (
+            "Allow",
+            '"ForAllValues:StringEquals" = { "aws:TagKeys" = "a" }\nNull = { "aws:tagkeys" = "false" }',
+            False,
+        ),
+        ("Deny", '"ForAllValues:StringEquals" = { "aws:TagKeys" = "a" }', False),
+        ("Allow", '"ForAnyValue:StringEquals" = { "aws:TagKeys" = "a" }', False),
+    ],
+)
+@pytest.mark.parametrize("where", ["roles.x", "roles.x.scopes.s"])
+def test_a_condition_that_holds_where_its_key_is_absent(
+    where: str, effect: str, conditions: str, warns: bool
+) -> None:
+    statement = f'[[{where}.statements]]\neffect = "{effect}"\nactions = ["a:B"]\nresources = ["*"]\n'
+    found = warned(policy(f"{statement}[{where}.statements.conditions]\n{conditions}"))
+    assert list(found) == ([f'{where}.statements[0].conditions."ForAllValues:StringEquals"'] if warns else [])
+
+
+@pytest.mark.parametrize(
+    ("claim", "issuer", "warns"),
+    [
+        ("environment", "https://token.actions.githubusercontent.com", True),
+        ("repository", "https://token.actions.githubusercontent.com", True),
+        ("repository_owner_id", "https://token.actions.githubusercontent.com", False),
+        ("ref", "https://gitlab.com", True),
+        ("project_id", "https://gitlab.com", False),
+        ("environment", "https://gitlab.example.com", False),
+    ],
+)
+def test_jobs_that_anybody_may_run(claim: str, issuer: str, warns: bool) -> None:
+    head = HEAD.replace("https://ci.example.com", issuer).replace("repository_id", claim)
+    assert list(warned(policy(head=head))) == (["groups.jobs.workloads[0]"] if warns else [])
+
+
 def test_an_operation_within_another() -> None:
     found = warned(policy('operations = ["forward:db:*", "forward:db:22", "shell"]'))
     assert found == {"roles.x.operations": "forward:db:22 is within forward:db:*"}
