@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import itertools
 import json
+import re
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.broker_world import NOW, POLICY, ROLES, SecurityKey, World, parse_policy, role
+from support.front import published
+from waitress.channel import HTTPChannel
 
+from credx.broker.front import wsgi
+from credx.broker.front.door import MAX_AHEAD, Dispatcher
+from credx.broker.front.wsgi import THREADS
 from credx.broker.pace import BURST, PERSON_BURST, RATE, Pace
 from credx.broker.policy.arn import matches
 from credx.errors import ConfigError, Refusal
+from credx.jose import RemoteKeys
 from credx.model import Secret
 from credx.protocol import FactorSessionProof, Issued, StepUp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from support.front import Front
 
 HERE = "10.0.0.1"
@@ -276,3 +291,98 @@ def test_a_deny_that_would_fall_away(resources: str) -> None:
     with pytest.raises(ConfigError, match="without one it falls away"):
         parse_policy(POLICY + ROLES + role("x", more=more))
     assert parse_policy(POLICY + ROLES + role("x", more=more.replace("optional", "required")))
+
+
+# -- an answer of one's own security key that makes the reader fall over is a no, and burns its challenge
+
+
+@pytest.mark.parametrize("offered", [1, True, 1.5])
+def test_transports_that_are_no_list(world: World, offered: object) -> None:
+    token = world.token()
+    begun = world.broker.enrolment.begin(token, HERE, kind="webauthn", name="own", invited=world.invite())
+    assert isinstance(begun, dict)
+    answer = SecurityKey().register(begun["public_key"])
+    answer["response"]["transports"] = offered
+    with pytest.raises(Refusal) as refused:
+        world.broker.enrolment.complete(token, HERE, Secret(begun["enrolment"]), registration=answer)
+    assert refused.value.code == "insufficient_authorization"
+    with pytest.raises(Refusal) as refused:
+        world.broker.enrolment.complete(token, HERE, Secret(begun["enrolment"]), registration=answer)
+    assert refused.value.code == "invalid_grant"
+
+
+# -- a broker that has just started: whoever comes together must not be told to come back
+
+
+def test_everybody_who_comes_while_the_keys_are_fetched_first() -> None:
+    """Four may wait for a slow provider; of a healthy one everybody waits for the blink that it takes."""
+    together = threading.Barrier(THREADS)
+
+    def fetch(url: str, *, deadline: float) -> bytes:
+        time.sleep(0.03)
+        return published(url)
+
+    world = World(keys=RemoteKeys(fetch))
+    token = world.token()
+
+    def come(_: int) -> str:
+        together.wait(5)
+        try:
+            world.broker.roles(token, HERE)
+        except Refusal as refusal:
+            return refusal.code
+        return "ok"
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        assert set(threads.map(come, range(THREADS))) == {"ok"}
+
+
+# -- one connection, many requests: 8 KB of them must not keep the house full for seconds
+
+
+@contextlib.contextmanager
+def open_door(world: World) -> Iterator[Callable[[], socket.socket]]:
+    server, stopping = wsgi.serve(world.broker, port=0), threading.Event()
+    thread = threading.Thread(target=wsgi.run_until, args=(server, stopping), daemon=True)
+    thread.start()
+    yield lambda: socket.create_connection(("127.0.0.1", int(server.effective_port)), timeout=3)
+    stopping.set()
+    thread.join(10)
+
+
+def statuses(connection: socket.socket, sent: bytes) -> list[bytes]:
+    """Of all answers on this connection until the other side closes it."""
+    connection.sendall(sent)
+    got = b"".join(iter(lambda: connection.recv(65536), b""))
+    return re.findall(rb"HTTP/1\.1 (\d{3}) ", got)
+
+
+@pytest.mark.parametrize("path", [b"/healthz", b"/openapi.json", b"/nothing"])
+def test_requests_far_ahead_of_their_answers(world: World, path: bytes) -> None:
+    one = b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+    with open_door(world) as connect, contextlib.closing(connect()) as connection:
+        assert len(statuses(connection, one * (8192 // len(one)))) == MAX_AHEAD
+
+
+def test_a_request_behind_another_when_the_house_is_full_is_answered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that was done with the first left the second to the loop, and the loop had gone on already."""
+    received, asked = HTTPChannel.received, itertools.count()
+
+    def slow(self: Any, data: bytes) -> bool:
+        more: bool = received(self, data)
+        time.sleep(0.1)  # the thread that answers the first one gets this far meanwhile
+        return more
+
+    def full_for_the_second(_self: Any, _request: Any) -> bool:
+        if next(asked) == 0:
+            return True
+        time.sleep(0.2)
+        return False
+
+    monkeypatch.setattr(HTTPChannel, "received", slow)
+    monkeypatch.setattr(Dispatcher, "_room_for", full_for_the_second)
+    sent = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with open_door(world) as connect, contextlib.closing(connect()) as connection:
+        assert len(statuses(connection, sent)) == 2

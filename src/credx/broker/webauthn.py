@@ -189,6 +189,7 @@ class RelyingParty:
                 key.verify(b"", b"")
             _check_backup(data, data.is_backup_eligible())
             offered = registration["response"].get("transports") or []
+            transports = [t.value for t in AuthenticatorTransport if t.value in offered]
         except Exception as exc:  # noqa: BLE001 -- readers of bytes from outside raise anything: a no
             _refuse(exc)
         return {
@@ -198,7 +199,7 @@ class RelyingParty:
             "backup_eligible": data.is_backup_eligible(),
             "backed_up": data.is_backed_up(),
             "aaguid": str(credential.aaguid),
-            "transports": [t.value for t in AuthenticatorTransport if t.value in offered],
+            "transports": transports,
         }
 
 

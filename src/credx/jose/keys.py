@@ -38,6 +38,9 @@ WAIT: Final = DEADLINE
 # issuers together leave some for those who need no fetch. Whoever finds no room is told to try again.
 ROOM: Final = 4  # that fetch or wait, for one issuer
 ROOM_ALTOGETHER: Final = 6
+# Who finds no room for a first set waits as long as a healthy provider takes, counted from when it was asked: all
+# who come together after a start are served, and a silent one costs the others this much once in REFETCH.
+BLINK: Final = 0.3  # seconds
 
 
 class Fetch(Protocol):
@@ -60,6 +63,7 @@ class _Issuer:
     tried_at: float | None = None
     failed: bool = False
     inside: int = 0  # threads that fetch or wait
+    since: float = 0.0  # when the first of them came, by the monotonic clock
 
 
 class RemoteKeys:
@@ -104,9 +108,11 @@ class RemoteKeys:
         """
         has_set = _within(now, known.fetched_at, LAST_GOOD)
         with self._room(known) as free:
-            if free and known.fetching.acquire(timeout=0 if has_set else WAIT):
+            patience = 0 if has_set else WAIT if free else known.since + BLINK - self._clock()
+            if (free or patience > 0) and known.fetching.acquire(timeout=patience):
                 try:
-                    self._fetch_if_due(issuer, known, now)
+                    if free:
+                        self._fetch_if_due(issuer, known, now)
                 finally:
                     known.fetching.release()
                 return
@@ -117,6 +123,8 @@ class RemoteKeys:
     def _room(self, known: _Issuer) -> Iterator[bool]:
         with self._register:
             free = known.inside < ROOM and self._inside < ROOM_ALTOGETHER
+            if free and not known.inside:
+                known.since = self._clock()
             known.inside, self._inside = known.inside + free, self._inside + free
         try:
             yield free

@@ -101,6 +101,7 @@ def other() -> Iterator[Provider]:
 def keys(monkeypatch: pytest.MonkeyPatch) -> RemoteKeys:
     monkeypatch.setattr("credx.jose.keys.DEADLINE", DEADLINE)
     monkeypatch.setattr("credx.jose.keys.WAIT", DEADLINE)
+    monkeypatch.setattr("credx.jose.keys.BLINK", DEADLINE / 16)
     return RemoteKeys(Http(environ={}).fetch)
 
 

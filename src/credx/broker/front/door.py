@@ -7,6 +7,8 @@
   for longer its client has given up on. What begins something has half of that room: a full house turns people
   away before they have touched their key, and not after (at five times the rate it can do it otherwise finished
   half as many issuances, and spent the rest of its time on those that it let nobody finish).
+* One connection is ``MAX_AHEAD`` requests ahead of its answers at the most; the answer to the last of them ends it, and
+  what came behind it is not looked at (RFC 9112 9.3.2 and 9.6). Proxies send one; 8 KB hold two hundred.
 * RFC 9112: one Host (3.2), one ``chunked`` (7), never a length beside it (6.3). An error of the framing is 400.
 * What never reaches the application still has its line in the log, and an answer in the broker's own shape.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import threading
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -43,6 +46,7 @@ TURNED_RATE: Final = (
     1500  # a second that are told 503: 0.15 ms each, and four times what can be done comes to 1200
 )
 TURNED_BURST: Final = 50
+MAX_AHEAD: Final = 8  # requests of one connection
 MAX_WAIT: Final = 2.0  # seconds; after that the thread is for somebody who still listens
 
 _ERRORS: Final = {
@@ -118,7 +122,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     request: Any
     requests: list[Any]
-    reading = False  # a request comes in now, in the thread of the connections
+    reading = 0  # the thread in which a request comes in now; that of a request before it may want to go on meanwhile
     here = False  # that thread answers it
     queued = 0.0
     _timed: Any = None  # the request that is being read
@@ -133,9 +137,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             super().handle_read()
 
     def received(self, data: bytes) -> bool:
-        self.reading = True
+        self.reading = threading.get_ident()
         more: bool = super().received(data)
-        self.reading = False
+        self.reading = 0
+        self._drop_what_is_too_far_ahead()
         if self.request is not self._timed:
             self._timed, self._began = self.request, time.monotonic()
         self._answer_here()
@@ -166,6 +171,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)
 
+    def _drop_what_is_too_far_ahead(self) -> None:
+        with self.requests_lock:
+            if len(self.requests) > MAX_AHEAD:
+                self.requests[MAX_AHEAD - 1].headers["CONNECTION"] = "close"
+                for dropped in self.requests[MAX_AHEAD:]:
+                    dropped.close()
+                del self.requests[MAX_AHEAD:]
+
     def _answer_here(self) -> None:
         """As ``service`` for what costs nothing: no thread, and no waking of this one for the next."""
         while self.here:
@@ -180,9 +193,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 if task.close_on_finish:
                     self.close_when_flushed, self.requests = True, []
                 elif self.requests:
-                    self.reading = True
+                    self.reading = threading.get_ident()
                     self.server.add_task(self)
-                    self.reading = False
+                    self.reading = 0
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
@@ -197,7 +210,7 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
         request, task.queued = task.requests[0], time.monotonic()
         # a busy broker is alive: who restarts what does not answer must not restart this
         free = request.error is not None or request.path == HEALTH_PATH
-        if task.reading and (free or not self._room_for(request)):
+        if task.reading == threading.get_ident() and (free or not self._room_for(request)):
             if not free:
                 request.error = Busy("")
                 self._turns -= 1
