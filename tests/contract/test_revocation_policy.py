@@ -84,6 +84,16 @@ def test_the_sandbox(name: str) -> None:
     assert (decision.allowed, decision.unsure) == (SESSIONS[name][2], False)
 
 
+def test_without_its_moment_it_ends_what_begins_later_too() -> None:
+    """As docs/users.md tells of somebody who does not come back: a session that was chained meanwhile ends as well."""
+    policy = json.loads(json.dumps(DENY))
+    del policy["Statement"][0]["Condition"]["DateLessThan"]
+    policies = [parse_policy(json.dumps(one), "identity") for one in (ALLOW, policy)]
+    for name, (who, _, _) in SESSIONS.items():
+        decision = decide(ACTION, OBJECT, Context(context(name), KNOWN), identity=policies, session=None)
+        assert decision.allowed == who.endswith(BOB[:16])
+
+
 def test_it_fits_where_it_goes() -> None:
     assert (
         len(json.dumps(DENY)) < 2048

@@ -146,6 +146,7 @@ def test_deny_needs_no_store_and_names_the_roles(bare: Bench, policy: Path) -> N
         "StringLike": {"aws:SourceIdentity": f"*-{who[-16:]}"},
         "DateLessThan": {"aws:TokenIssueTime": "2027-01-15T08:07:00Z"},
     }
+    assert "attach it once more" in done.err
     for same in (f"{ISSUER}|alice", user_key_of(ISSUER, "alice")):
         assert bare.run("broker", "users", "deny", same).out == done.out
     every = bare.run("broker", "users", "deny", who, "--policy", str(policy))

@@ -195,6 +195,7 @@ def deny(app: App, policy_file: Path | None, names: tuple[str, ...], who: str) -
         app.ui.note(f"account {arn.split(':')[4]}: aws iam put-role-policy --role-name {role}"
                     f" --policy-name {policy_name(user_hash)} --policy-document file://FILE")  # fmt: skip
     if not arns:
+    app.ui.note("once AWS has spread it print and attach it once more: a session may have begun anew until then")
         app.ui.note("attach it to every role that credx serves (--policy FILE lists them), or as an SCP")
 
 
