@@ -234,7 +234,7 @@ def test_refusals_by_a_clock_that_was_fast(front: Front) -> None:
     who = world.user_key()
     limits = pace.Pace()
     for _ in range(pace.BURST):
-        limits.refused(who, now=world.clock())
+        limits.count(who, now=world.clock())
     assert not limits.allows(who, now=world.clock())
     world.clock.pass_(-DAY)
     assert limits.allows(who, now=world.clock())
