@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SIGNALLED: Final = 128  # a shell's exit code for "ended by signal n" is 128 + n
+SECOND: Final = 1.0
 _ENDING: Final = ("SIGTERM", "SIGHUP", "SIGINT")
 
 
@@ -58,6 +59,22 @@ def at_hangup(act: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         signal.signal(number, before)
+
+
+@contextlib.contextmanager
+def every_second(act: Callable[[], object]) -> Iterator[None]:
+    """``act``, which raises nothing, again and again in a thread of its own."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(SECOND):
+            act()
+
+    threading.Thread(target=work, name="every-second", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def numbers() -> list[signal.Signals]:

@@ -53,6 +53,11 @@ def spell(seconds: float) -> str:
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or not hours else "")
 
 
+def counted(number: int, what: str) -> str:
+    """``no warnings``, ``1 warning``, ``2 warnings``."""
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
 class WithCommand(click.Command):
     """``[OPTIONS] [ROLE] -- CMD...``: what follows the first ``--`` goes into ``ctx.meta[COMMAND]`` as it stands."""
 

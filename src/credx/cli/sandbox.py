@@ -34,6 +34,7 @@ def fresh_world(*, log: bool = False) -> Iterator[World]:
     ``log``: what the broker and AWS refuse, and why, goes to stderr, one line each.
     """
     log_to_stderr("credx", "INFO" if log else None)
+    log_to_stderr("credx.requests", None)  # a line for each would bury them
     with contextlib.ExitStack() as stack:
         stack.enter_context(ended_by_signals())
         with needs("sandbox"):
@@ -133,6 +134,7 @@ def _welcome(world: World, is_terminal: bool) -> str:
         "broker": world.broker_url,
         "AWS": world.aws.url,
         "policy": str(world.policy_file),
+        "broker's data": str(world.directory / "broker"),
     }
     people = {
         person.username: (", ".join(person.groups), f". {_write_environment(world, person.username)}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -177,21 +178,33 @@ def invitations(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
 
 def audit(found: Sequence[Mapping[str, Any]], is_terminal: bool) -> str:
     """Audit records for people; all that is in them is in the JSON."""
-    table = _table("time (UTC)", "event", "user", "role", "target", "scope", "factor", "why")
+    wide = _table("time (UTC)", "event", "user", "role", "target", "scope", "factor", "why")
+    narrow = _table(
+        "time (UTC)", "event", "who, what, why"
+    )  # a name in pieces can be neither found nor copied
     for one in found:
         who = one.get("user") or one.get("subject") or one.get("user_key") or ""
         why = (one.get("reason"), one.get("error"), one.get("detail"))
-        table.add_row(
-            _cell(_second(one.get("at"))),
-            _cell(one.get("event", "?"), _EVENT_STYLES.get(str(one.get("event")), "")),
-            _cell(who, "bold"),
-            _cell(one.get("role", "")),
-            _cell(_words(one.get("resources", ()))),
-            _cell(_words(one.get("scopes", ()))),
-            _cell(" ".join(str(one[name]) for name in ("factor_kind", "factor_id") if name in one)),
-            _cell("; ".join(str(text) for text in why if text)),
-        )
-    return _render(table if found else Text("no record matches"), is_terminal)
+        when = _cell(_second(one.get("at")))
+        event = _cell(one.get("event", "?"), _EVENT_STYLES.get(str(one.get("event")), ""))
+        user = _cell(who, "bold")
+        role, target = _cell(one.get("role", "")), _cell(_words(one.get("resources", ())))
+        scope = _cell(_words(one.get("scopes", ())))
+        factor = _cell(" ".join(str(one[name]) for name in ("factor_kind", "factor_id") if name in one))
+        said = _cell("; ".join(str(text) for text in why if text))
+        wide.add_row(when, event, user, role, target, scope, factor, said)
+        asked = Text("  ").join(filter(None, (role, scope, factor)))
+        narrow.add_row(when, event, Text("\n").join(filter(None, (user, asked, target, said))))
+    if not found:
+        return _render(Text("no record matches"), is_terminal)
+    return _render(narrow if is_terminal and not _fits(wide) else wide, is_terminal)
+
+
+def _fits(table: Table) -> bool:
+    """Whether a terminal shows it without folding a cell."""
+    console = Console(file=io.StringIO(), force_terminal=True)
+    whole = console.options.update(max_width=PIPED_WIDTH)
+    return Measurement.get(console, whole, table).maximum <= console.width
 
 
 _EVENT_STYLES: Final = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from credx.broker.assemble import open_office
 from credx.cli.edges import App, Edges
 from credx.cli.main import build
 from credx.config import Settings
@@ -214,6 +215,14 @@ class Bench:
             writes=writes,
             executed=executed,
         )
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """The directory of a broker that has served."""
+    made = tmp_path / "data"
+    open_office(made, now=lambda: NOW).store.close()
+    return str(made)
 
 
 @pytest.fixture

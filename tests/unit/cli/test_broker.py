@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,8 +18,6 @@ from credx.protocol import HANDLE
 from credx.sandbox.scenario import policy_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Bench
 
 ISSUER = "https://idp.example.com"
@@ -48,10 +47,8 @@ def test_check_names_the_file_and_the_reason(bare: Bench, policy: Path) -> None:
     assert bare.run("broker", "check", str(policy.parent / "missing.toml")).code == 3
 
 
-def test_invite_prints_a_handle_once_and_records_who_made_it(
-    bare: Bench, policy: Path, tmp_path: Path
-) -> None:
-    where = ("--policy", str(policy), "--data", str(tmp_path / "data"))
+def test_invite_prints_a_handle_once_and_records_who_made_it(bare: Bench, policy: Path, data: str) -> None:
+    where = ("--policy", str(policy), "--data", data)
     result = bare.run("broker", "invite", *where, ISSUER, "s-1")
     assert result.code == 0, result.err
     assert HANDLE.fullmatch(result.out.strip())
@@ -59,6 +56,58 @@ def test_invite_prints_a_handle_once_and_records_who_made_it(
     other = bare.run("broker", "invite", *where, "https://other.example.com", "s-1")
     assert (other.code, other.out) == (2, "")
     assert ISSUER in other.err
+
+
+def test_where_no_broker_has_served_nobody_is_invited_and_no_key_is_made(
+    bare: Bench, policy: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "elsewhere"
+    empty.mkdir()
+    result = bare.run("broker", "invite", "--policy", str(policy), "--data", str(empty), ISSUER, "s-1")
+    assert (result.code, result.out) == (3, "")
+    assert "is no broker's directory" in result.err
+    assert not list(empty.iterdir())
+
+
+def test_beside_the_keys_of_a_lost_store_somebody_is_shut_out_before_a_broker_serves_it(
+    bare: Bench, data: str
+) -> None:
+    for file in Path(data).glob("broker.db*"):
+        file.unlink()
+    assert bare.run("broker", "users", "list", "--data", data).code == 3
+    assert bare.run("broker", "users", "disable", f"{ISSUER}|s-1", "--data", data).code == 0
+    assert json.loads(bare.run("broker", "users", "list", "--data", data, "--json").out)[0]["disabled"]
+
+
+@pytest.mark.parametrize("command", ["serve", "template", "check"])
+def test_a_policy_that_everybody_may_write_is_refused_by_every_command(
+    bare: Bench, policy: Path, tmp_path: Path, command: str
+) -> None:
+    policy.chmod(0o666)
+    args = {
+        "serve": ("--policy", str(policy), "--data", str(tmp_path / "data")),
+        "template": ("--policy", str(policy), "--role", "prod-logs"),
+        "check": (str(policy),),
+    }[command]
+    result = bare.run("broker", command, *args)
+    assert (result.code, result.out) == (3, "")
+    assert "can be written by everybody" in result.err
+
+
+def test_a_directory_that_cannot_be_made_is_named(bare: Bench, policy: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    where = str(tmp_path / "file" / "data")
+    result = bare.run("broker", "serve", "--policy", str(policy), "--data", where)
+    assert (result.code, result.out) == (3, "")
+    assert result.err.startswith(f"credx: {where}: cannot be made or opened: ")
+
+
+@pytest.mark.parametrize("proxy", ["*", "localhost", "10.0.0.0/8"])
+def test_a_proxy_that_is_trusted_is_one_address(bare: Bench, policy: Path, data: str, proxy: str) -> None:
+    where = ("--policy", str(policy), "--data", data)
+    result = bare.run("broker", "serve", *where, "--trusted-proxy", proxy)
+    assert (result.code, result.out) == (2, "")
+    assert "is no IP address" in result.err
 
 
 def test_a_missing_extra_is_named(policy: Path, tmp_path: Path) -> None:
@@ -101,3 +150,22 @@ def test_serve_serves_until_it_is_told_to_stop(policy: Path, tmp_path: Path, num
     assert last == "credx: stopped"
     told = [json.loads(line) for line in lines]
     assert [(t["route"], t["status"]) for t in told if t["event"] == "request"] == [("/healthz", 200)]
+
+
+def test_a_broker_that_nobody_asks_sees_its_policy_change(policy: Path, tmp_path: Path) -> None:
+    """Else the first request after a quiet night would be decided by the policy of the evening."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", "credx", "broker", "serve", "--policy", str(policy),
+         "--data", str(tmp_path / "data"), "--listen", "127.0.0.1:0"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stderr is not None
+    try:
+        assert "listens on" in running.stderr.readline()
+        changed = policy.with_name("new.toml")
+        changed.write_text(policy.read_text() + "\n# changed\n")
+        changed.replace(policy)
+        assert json.loads(running.stderr.readline())["event"] == "policy_loaded"
+    finally:
+        running.kill()
+        running.communicate(timeout=15)

@@ -120,6 +120,11 @@ class TestShow:
         assert "access_denied" in lines[2]
         assert "last 24 hours" in result.err
 
+    def test_a_name_without_its_digits_is_a_mistake_and_not_nothing(self, broker: Broker) -> None:
+        result = broker.audit("show", "--user", "ada@example.com")
+        assert (result.code, result.out) == (2, "")
+        assert "shown name" in result.err
+
     def test_json_has_every_field(self, broker: Broker) -> None:
         first = broker.rows()[0]
         assert first.items() >= {**about(600), "at": NOW - 600, "seq": 2}.items()
@@ -128,7 +133,7 @@ class TestShow:
     @pytest.mark.parametrize(
         ("args", "events"),
         [
-            (["--user", "bob-1"], ["refused"]),
+            (["--user", f"bob-{'b' * 16}"], ["refused"]),
             (["--user", "b" * 64], ["refused"]),
             (["--user", f"{ISSUER}|s|1"], ["invited"]),
             (["--role", "dev"], ["refused"]),
@@ -282,7 +287,7 @@ class TestExport:
         assert events == ["started", "started", "granted", "granted"]
         found = self.verify(broker, result.out, jwks, tmp_path)
         assert found.code == 0, found.err
-        assert "of 1 chains" in found.err
+        assert "of 1 chain the export holds" in found.err
 
     def test_a_changed_line_is_named(self, broker: Broker, jwks: str, tmp_path: Path) -> None:
         lines = broker.audit("export").out

@@ -55,11 +55,10 @@ def where(tmp_path: Path) -> list[str]:
 
 
 def test_an_invitation_goes_into_the_table(
-    bare: Bench, where: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bare: Bench, where: list[str], data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert data in where
     set_credentials(monkeypatch)
-    result = bare.run("broker", "invite", *where, ISSUER, "s-0")  # makes the keys, and a database of its own
-    assert result.code == 0, result.err
     with Dynamo() as dynamo:
         made = dynamo.new()
         name = made._calls.table

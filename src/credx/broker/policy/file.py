@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
+import os
+import stat
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -44,19 +46,19 @@ def read_text(path: str | Path) -> str:
     """What is in a policy file, as long as it may be.
 
     Raises:
-        ConfigError: it cannot be read, is too large or is not UTF-8.
+        ConfigError: it cannot be read, can be written by everybody, is too large or is not UTF-8.
     """
     name = str(path)
     try:
         with Path(path).open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:  # whoever writes it gives himself any role
+                raise ConfigError(f"{name}: can be written by everybody", hint=f"chmod o-w {name}")
             data = file.read(MAX_FILE + 1)
         if len(data) > MAX_FILE:
             raise ConfigError(f"{name}: is larger than {MAX_FILE} bytes", hint=f"credx broker check {name}")
         return data.decode("utf-8")
     except OSError as exc:
-        raise ConfigError(
-            f"{name}: cannot be read: {exc.strerror}", hint="credx broker check POLICY"
-        ) from exc
+        raise ConfigError(f"{name}: cannot be read: {exc.strerror}", hint=f"ls -l {name}") from exc
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{name}: is not UTF-8", hint=f"credx broker check {name}") from exc
 

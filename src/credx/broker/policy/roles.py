@@ -56,14 +56,16 @@ def read_roles(root: Table, *, groups: frozenset[str], workloads: bool) -> dict[
 
     ``groups``: names that exist, ``workloads``: some provider is one of jobs.
     """
-    modes: dict[str, str] = {}
+    modes: dict[str, tuple[str, str]] = {}
 
     def read(name: str, table: Table) -> Role:
         role = _role(name, table, groups)
         if WORKLOAD in role.factors and not workloads:
             table.fault("factors", "workload needs an identity provider with workloads = true")
-        if modes.setdefault(role.arn.lower(), role.sts) != role.sts:  # IAM knows no two names by case alone
-            table.fault("sts", "this ARN is under the other mode elsewhere: then neither would hold")
+        # IAM knows no two names by case alone
+        mode, other = modes.setdefault(role.arn.lower(), (role.sts, name))
+        if mode != role.sts:
+            table.fault("sts", f"this ARN is under the other mode in the role {other}: then neither would hold")
         return role
 
     named = root.named("roles")
@@ -237,11 +239,11 @@ def _conditions(table: Table) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
         values = {key: inner.one_or_more(key) for key in inner.names()}
         if not values:
             table.fault(operator, "tests nothing")
-        elif any(TARGET in value for several in values.values() for value in several):
-            table.fault(operator, f"{TARGET} stands in resources alone")
         elif not all(map(_CONDITION_KEY.fullmatch, values)):
             table.fault(operator, "tests what is no condition key such as aws:SourceIp")
         elif len({key.lower() for key in values}) != len(values):
             table.fault(operator, "tests keys that differ in case alone, which AWS does not tell apart")
+        elif any(TARGET in value for several in values.values() for value in several):
+            table.fault(operator, f"{TARGET} stands in resources alone")
         conditions[operator] = MappingProxyType(values)
     return MappingProxyType(conditions)

@@ -166,7 +166,7 @@ class PolicySource:
             raise self._error("is not UTF-8") from exc
 
     def _error(self, reason: str) -> ConfigError:
-        return ConfigError(f"{self._path}: {reason}", hint="credx broker check POLICY")
+        return ConfigError(f"{self._path}: {reason}", hint=f"credx broker check {self._path}")
 
     def _line(self, event: str, **fields: str) -> str:
         return event_line(event, fields, at=self._now())

@@ -14,7 +14,7 @@ import click
 
 from credx.broker.audit.record import EVENTS, STARTED
 from credx.cli.broker.common import data_option, existing_office
-from credx.cli.options import as_json
+from credx.cli.options import as_json, counted
 from credx.errors import ConfigError, CredxError, UsageError
 from credx.ui import clean
 
@@ -31,6 +31,7 @@ LIMIT: Final = 200
 AT_ONCE: Final = 1000  # records of one write to stdout
 TELL_EVERY: Final = 100_000  # records
 
+_KINDS: Final = tuple(sorted({*EVENTS, STARTED}))
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGO = re.compile(r"([0-9]{1,6})([mhdw])")
 _ISSUANCE = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}")
@@ -72,11 +73,13 @@ def audit() -> None:
     """
 
 
-@audit.command()
+@audit.command(short_help="Show records, the newest last.")
 @data_option
 @click.option("--user", metavar="USER", help="Shown name, user key or 'ISSUER|SUBJECT'.")
 @click.option("--role", metavar="ROLE", help="A role of the policy.")
-@click.option("--event", type=click.Choice(sorted({*EVENTS, STARTED})), help="One kind of event.")
+@click.option(
+    "--event", type=click.Choice(_KINDS), metavar="EVENT", help=f"One kind of event: {', '.join(_KINDS)}."
+)
 @click.option("--issuance", metavar="ID", help="An issuance id, or the eight digits that end a session name.")
 @click.option("--access-key", metavar="ID", help="An access key id, where the broker called STS.")
 @since_option
@@ -114,6 +117,12 @@ def show(
     if last_day:
         since = app.edges.now() - DEFAULT_SPAN
     with existing_office(app, data_dir) as at:
+        if user:
+            from credx.broker.directory import name_prefix
+
+            name_prefix(
+                user
+            )  # a name without its digits would find nothing, and look as if there were nothing
         newest_first = at.audit.read(
             app.edges.now(), newest_first=True, user=user, role=role, event=event, issuance=issuance,
             access_key_id=access_key, since=since, until=until,
@@ -127,7 +136,7 @@ def show(
         app.ui.note("of the last 24 hours; --since 7d looks further back")
 
 
-@audit.command()
+@audit.command(short_help="Write records to stdout, one line of JSON each.")
 @data_option
 @since_option
 @until_option
@@ -146,10 +155,10 @@ def export(app: App, data_dir: Path, since: float | None, until: float | None) -
         while block := [exported(record) for record in islice(records, AT_ONCE)]:
             count += len(block)
             app.out("".join(block))
-    app.ui.note(f"{count} records")
+    app.ui.note(counted(count, "record"))
 
 
-@audit.command()
+@audit.command(short_help="Recompute every chain, from the store.")
 @data_option
 @jwks_option
 @click.option(
@@ -172,7 +181,7 @@ def verify(app: App, data_dir: Path, jwks_file: Path | None, against: Path | Non
         from credx.broker.audit.verify import verify as verify_trail
 
         keys = {**_retired(jwks_file), **at.audit.own_keys()}
-        heads = _read(against, read_heads) if against else []
+        heads = _read(against, read_heads, "no file of saved heads") if against else []
         now = app.edges.now()
         found = verify_trail(at.store, keys, now, against=heads, progress=_progress(app))
     _tell(app, found)
@@ -180,7 +189,7 @@ def verify(app: App, data_dir: Path, jwks_file: Path | None, against: Path | Non
         _write_private(save, heads_text(found.heads, now))
 
 
-@audit.command("verify-export")
+@audit.command("verify-export", short_help="Recompute the chains of an export, without the store.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 @click.option(
     "--jwks", "jwks_file", required=True, metavar="FILE",
@@ -204,7 +213,9 @@ def verify_export(app: App, file: Path, jwks_file: Path) -> None:
         raise CredxError(f"the audit trail is broken: {clean(exc)}", hint=_BROKEN_HINT) from exc
     _tell(app, found)
     if found.begins_late:
-        app.ui.note(f"of {found.begins_late} chains the export holds the first record and a later part")
+        app.ui.note(
+            f"of {counted(found.begins_late, 'chain')} the export holds the first record and a later part"
+        )
 
 
 _BROKEN_HINT: Final = "keep the store as it is, and compare with your exports: docs/audit.md"
@@ -216,7 +227,7 @@ def _tell(app: App, found: Verified) -> None:
         where = f"chain {writer}, record {seq}" if seq else f"chain {writer}"
         raise CredxError(f"the audit trail is broken: {where}: {clean(why)}", hint=_BROKEN_HINT)
     by = f", begun by mint key {', '.join(sorted(found.kids))}" if found.kids else ""
-    app.ui.note(f"ok: {found.records} records in {len(found.heads)} chains{by}")
+    app.ui.note(f"ok: {counted(found.records, 'record')} in {counted(len(found.heads), 'chain')}{by}")
 
 
 def _progress(app: App) -> Callable[[int], None]:
@@ -230,14 +241,18 @@ def _progress(app: App) -> Callable[[int], None]:
 def _retired(jwks_file: Path | None) -> PublicKeys:
     from credx.broker.audit.files import mint_keys
 
-    return _read(jwks_file, mint_keys) if jwks_file else {}
+    return _read(jwks_file, mint_keys, "no JWK Set") if jwks_file else {}
 
 
-def _read(path: Path, parse: Callable[[bytes], T]) -> T:
+def _read(path: Path, parse: Callable[[bytes], T], otherwise: str) -> T:
     try:
         return parse(path.read_bytes())
-    except (OSError, ValueError) as exc:
-        raise ConfigError(f"{path} cannot be used: {clean(exc)}", hint="credx broker audit --help") from exc
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read: {exc.strerror}", hint="credx broker audit --help") from exc
+    except ValueError as exc:
+        raise ConfigError(
+            f"{path} is {otherwise}: {clean(exc)}", hint="credx broker audit verify --help"
+        ) from exc
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -50,7 +50,7 @@ _data = click.option(
 )  # fmt: skip
 _table = click.option(
     "--table", metavar="NAME", envvar="CREDX_BROKER_TABLE", show_envvar=True, expose_value=False,
-    callback=_kept(_TABLE), help="The store is this table in DynamoDB instead; the keys stay in --data.",
+    callback=_kept(_TABLE), help="The store is this table in DynamoDB; the keys stay in --data.",
 )  # fmt: skip
 _region = click.option(
     "--region", metavar="REGION", envvar="AWS_REGION", show_envvar=True, expose_value=False,
@@ -70,7 +70,7 @@ def the_table() -> Table | None:
     if not meta.get(_TABLE):
         return None
     if not meta.get(_REGION):
-        raise UsageError("a table is in a region", hint="--table NAME --region eu-central-1")
+        raise UsageError("say which region the table is in", hint="--table NAME --region eu-central-1")
     return Table(meta[_TABLE], meta[_REGION])
 
 
@@ -88,26 +88,41 @@ def store_answers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def opening(data_dir: Path) -> Iterator[None]:
+    """A directory that cannot be made or opened is told as such. Raises ``ConfigError``."""
+    try:
+        yield
+    except OSError as exc:
+        raise ConfigError(
+            f"{clean(exc.filename or data_dir)}: cannot be made or opened: {exc.strerror or type(exc).__name__}",
+            hint="give --data a directory that the broker's account owns",
+        ) from exc
+
+
+@contextlib.contextmanager
 def office(app: App, data_dir: Path) -> Iterator[Office]:
     """The broker's store and audit trail, for a command of its administrators."""
     with needs("broker"):
         from credx.broker.assemble import open_office
     with store_answers():
-        opened = open_office(data_dir, table=the_table(), now=app.edges.now)
+        with opening(data_dir):
+            opened = open_office(data_dir, table=the_table(), now=app.edges.now)
         with contextlib.closing(opened.store):
             yield opened
 
 
 @contextlib.contextmanager
-def existing_office(app: App, data_dir: Path) -> Iterator[Office]:
-    """The same for a command that only reads: it makes neither a store nor a key.
+def existing_office(app: App, data_dir: Path, *, new_store: bool = False) -> Iterator[Office]:
+    """The same where a directory that is no broker's is a mistake: neither a key nor a store is made in it.
+
+    ``new_store``: next to the keys a store may be made, by what must be done before a broker serves it.
 
     Raises:
         ConfigError: the directory is no broker's.
     """
     with needs("broker"):
         from credx.broker.assemble import DATABASE, SIGNING_KEY
-    for name in (SIGNING_KEY, *(() if the_table() else (DATABASE,))):
+    for name in (SIGNING_KEY, *(() if the_table() or new_store else (DATABASE,))):
         if not (data_dir / name).is_file():
             raise ConfigError(
                 f"{data_dir} is no broker's directory: there is no {name} in it",

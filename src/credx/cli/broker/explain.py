@@ -21,21 +21,29 @@ if TYPE_CHECKING:
     from credx.broker.policy.rules import Policy
     from credx.cli.edges import App
 
+# what to try next, by the rule that said no
+_NEXT: Final = {
+    "target": "name one with --target ARN",
+    "scope": "name one with --scope NAME",
+    "reason": "give one with --reason TEXT",
+    "access": "credx broker users show USER",
+    "enrolled": "credx broker users show USER",
+}
 MAX_CLAIMS: Final = 64 * 1024  # bytes; an ID token has 16 KiB at the most
 
 _OPTIONS: Final = (
     policy_option,
     click.option(
         "--data", "data_dir", metavar="DIR", envvar="CREDX_BROKER_DATA", show_envvar=True,
-        type=click.Path(file_okay=False, exists=True, path_type=Path),
+        type=click.Path(file_okay=False, path_type=Path),
         help="Look in this store, too: disabled, enrolled, locked.",
     ),
     table_options,
-    click.option("--resource", "--target", "resources", multiple=True, metavar="ARN", help="Repeatable."),
-    click.option("--scope", "scopes", multiple=True, metavar="NAME", help="Repeatable."),
-    click.option("--operation", default="creds", show_default=True, help="Or shell, run, forward:HOST:PORT."),
-    click.option("--duration", type=Duration(0, 10**6), help="Such as 15m or 1h."),
-    click.option("--reason", default="", metavar="TEXT"),
+    click.option("--resource", "--target", "resources", multiple=True, metavar="ARN", help="The ARN that the session is for; repeatable."),
+    click.option("--scope", "scopes", multiple=True, metavar="NAME", help="A scope of the role; repeatable."),
+    click.option("--operation", default="creds", show_default=True, metavar="NAME", help="Or shell, run, forward:HOST:PORT."),
+    click.option("--duration", type=Duration(0, 10**6), help="How long, such as 15m or 1h."),
+    click.option("--reason", default="", metavar="TEXT", help="Why."),
     click.option(
         "--group", "groups", multiple=True, metavar="NAME",
         help="A value of the provider's groups claim; repeatable.",
@@ -86,6 +94,8 @@ def explain(
     from credx.cli import tables
     from credx.cli.broker.explanation import explanation
 
+    if not OPERATION.fullmatch(operation):
+        raise UsageError(f"{clean(operation)!r} is no operation", hint="credx broker explain --help")
     policy = load_policy(policy_file)
     ask = make_ask(role, scopes=scopes, resources=resources, duration=duration, reason=reason)
     issuer, subject, standing = _somebody(app, user, data_dir)
@@ -94,8 +104,6 @@ def explain(
     found = policy_explain.explain(
         policy,
         dataclasses.replace(ask, operation=operation),
-    if not OPERATION.fullmatch(operation):
-        raise UsageError(f"{clean(operation)!r} is no operation", hint="credx broker explain --help")
         issuer=issuer,
         subject=subject,
         claims=claims,
@@ -116,7 +124,8 @@ def explain(
         app.ui.note("in which groups he is only the identity provider knows: --group, --claims")
     if not found.granted:
         raise DeniedError(
-            f"{clean(role)} would be refused: {found.why_not}", hint=f"credx broker check {policy_file}"
+            f"{clean(role)} would be refused: {found.why_not}",
+            hint=_NEXT.get(found.why_not.partition(":")[0], f"credx broker check {policy_file}"),
         )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from credx.cli.broker.common import administrator, data_option, existing_office, office, policy_option
+from credx.cli.broker.common import administrator, data_option, existing_office, policy_option
 from credx.cli.options import as_json, needs, spell
 from credx.errors import UsageError
 from credx.ui import clean
@@ -44,7 +44,7 @@ def invite(
             hint=f"one of: {', '.join(issuers)}",
         )
     key_of(issuer, subject)
-    with office(app, data_dir) as at:
+    with existing_office(app, data_dir, new_store=True) as at:
         secret = create_invitation(
             at.audit,
             issuer,
@@ -57,7 +57,10 @@ def invite(
         app.out(tables.to_json({"invitation": secret.reveal(), "issuer": issuer, "subject": subject}))
     else:
         app.out(secret.reveal() + "\n")
-    app.ui.note(f"good once, for {spell(LIFE)}, with {clean(subject)}'s own sign-in alone")
+    app.ui.note(
+        f"good once, for {spell(LIFE)}, with {clean(subject)}'s own sign-in alone; it is asked for by:"
+    )
+    app.ui.note("credx factor add webauthn --name NAME")
 
 
 @click.group()

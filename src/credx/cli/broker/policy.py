@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from credx.cli.options import as_json
+from credx.cli.options import as_json, counted
 from credx.errors import ConfigError
 from credx.ui import clean
 
@@ -24,12 +24,12 @@ LINE: Final = 1000  # characters of a finding
 
 
 @click.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", envvar="CREDX_BROKER_POLICY", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--strict", is_flag=True, help="Fail where there is a warning, too.")
 @as_json
 @click.pass_obj
 def check(app: App, file: Path, strict: bool, as_json: bool) -> None:
-    """Check a policy FILE, and say what enforces each role and scope.
+    """Check a policy FILE (or CREDX_BROKER_POLICY), and say what enforces each role and scope.
 
     Faults (a broker refuses the file) and warnings go to stderr as FILE:LINE: key: text. The exit code is 3 where
     there is a fault, and with --strict where there is a warning.
@@ -49,7 +49,7 @@ def check(app: App, file: Path, strict: bool, as_json: bool) -> None:
             found = [_finding(fault.finding, fault.line) for fault in exc.faults]
             app.out(tables.to_json({"roles": [], "findings": found}))
         _tell(app, [fault.told for fault in exc.faults])
-        faults = _counted(len(exc.faults), "fault")
+        faults = counted(len(exc.faults), "fault")
         raise ConfigError(
             f"{file}: {faults}: a broker refuses this file", hint=f"mend it, then: credx broker check {file}"
         ) from exc
@@ -61,15 +61,11 @@ def check(app: App, file: Path, strict: bool, as_json: bool) -> None:
     else:
         app.out(tables.roles(roles, app.edges.is_terminal()))
     _tell(app, [source.told(finding) for finding in warnings])
-    providers = _counted(len(policy.issuers), "identity provider")
-    told = f"{file}: {_counted(len(roles), 'role')}, {providers}, {_counted(len(warnings), 'warning')}"
+    providers = counted(len(policy.issuers), "identity provider")
+    told = f"{file}: {counted(len(roles), 'role')}, {providers}, {counted(len(warnings), 'warning')}"
     if warnings and strict:
         raise ConfigError(told, hint="mend it, or leave out --strict")
     app.ui.note(f"ok: {told}")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
 def _tell(app: App, lines: Sequence[str]) -> None:

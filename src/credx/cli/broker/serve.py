@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from credx.cli.broker.common import data_option, policy_option, store_answers, the_table
-from credx.cli.longrun import at_hangup, ended_by_signals, log_to_stderr
+from credx.cli.broker.common import data_option, opening, policy_option, store_answers, the_table
+from credx.cli.longrun import at_hangup, ended_by_signals, every_second, log_to_stderr
 from credx.cli.options import needs
 from credx.errors import UsageError
 from credx.ui import clean
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from credx.broker.service import Broker
@@ -34,9 +35,17 @@ _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})")
 @click.command()
 @policy_option
 @data_option
-@click.option("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", show_default=True)
 @click.option(
-    "--trusted-proxy", metavar="ADDRESS", help="The proxy in front, whose X-Forwarded-For is believed."
+    "--listen",
+    default=DEFAULT_LISTEN,
+    metavar="HOST:PORT",
+    show_default=True,
+    help="Where to listen, in plain HTTP.",
+)
+@click.option(
+    "--trusted-proxy",
+    metavar="ADDRESS",
+    help="IP address of the proxy in front, whose X-Forwarded-For is believed.",
 )
 @click.option(
     "--ca-file", metavar="PATH", type=click.Path(exists=True, dir_okay=False, resolve_path=True),
@@ -60,8 +69,14 @@ def serve(
     ca_file: str | None,
     log_audit: bool,
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM. A changed policy file holds after two seconds, with SIGHUP at once."""
+    """Serve until Ctrl-C or SIGTERM.
+
+    A changed policy file holds after two seconds, with SIGHUP at once; where stderr is a terminal SIGHUP ends the
+    broker, as a terminal that is closed does.
+    """
     host, port = _address(listen)
+    if trusted_proxy is not None and not _is_address(trusted_proxy):  # "*" would believe everybody
+        raise UsageError(f"{clean(trusted_proxy)!r} is no IP address", hint="--trusted-proxy 127.0.0.1")
     with needs("broker"):
         from credx.broker import telemetry
         from credx.broker.assemble import open_broker
@@ -69,7 +84,7 @@ def serve(
     for name, level in _LOGS.items():
         log_to_stderr(name, level, telemetry.JsonLines())
     copy = telemetry.audit_copy if log_audit else None
-    with store_answers():
+    with store_answers(), opening(data_dir):
         running = open_broker(
             policy_file, data_dir, table=the_table(), ca_file=ca_file, now=app.edges.now, copy=copy
         )
@@ -88,10 +103,16 @@ def serve(
     app.ui.note("stopped")
 
 
-def _following(app: App, running: Broker) -> contextlib.AbstractContextManager[None]:
-    """SIGHUP makes the broker look at its policy file now. In a terminal it says that the terminal has gone."""
+@contextlib.contextmanager
+def _following(app: App, running: Broker) -> Iterator[None]:
+    """The policy file is looked at each second: nobody's first request after a quiet night is decided by the old one.
+
+    SIGHUP looks now. In a terminal it says that the terminal has gone.
+    """
     look = getattr(running.policy, "look_now", None)
-    return contextlib.nullcontext() if look is None or app.edges.notes_visible() else at_hangup(look)
+    hangup = contextlib.nullcontext() if look is None or app.edges.notes_visible() else at_hangup(look)
+    with every_second(running.policy), hangup:
+        yield
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -99,6 +120,13 @@ def _address(listen: str) -> tuple[str, int]:
     if match is None or not 0 <= int(match[3]) <= 65535:
         raise UsageError(f"{clean(listen)!r} is not HOST:PORT", hint=f"--listen {DEFAULT_LISTEN}")
     return match[1] or match[2], int(match[3])
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
 
 
 def _loopback(host: str) -> bool:

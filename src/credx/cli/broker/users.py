@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from credx.cli.edges import App
 
 PAGE: Final = 200  # people of one list; a read of the store for each
+LINE: Final = 1000  # characters of a command to type: cut, it would be for somebody else
 ABOVE_HEX: Final = "g"  # sorts behind every digit of a key
 
 user_argument = click.argument("who", metavar="USER")
@@ -95,7 +97,7 @@ def show(app: App, data_dir: Path, who: str, as_json: bool) -> None:
 @click.pass_obj
 def disable(app: App, data_dir: Path, who: str, as_json: bool) -> None:
     """Shut a person out: at once, and until enabled again."""
-    with existing_office(app, data_dir) as at:
+    with existing_office(app, data_dir, new_store=True) as at:
         from credx.broker.administration import set_disabled
         from credx.broker.directory import find
 
@@ -155,7 +157,10 @@ def reset_factors(app: App, data_dir: Path, who: str, as_json: bool) -> None:
         )
     _done(app, as_json, person, "reset", factors=gone)
     app.ui.note(f"gone: {', '.join(clean(name) for name in gone) or 'nothing, there was no factor'}")
-    app.ui.note("what lets this person enrol again: credx broker invite ISSUER SUBJECT")
+    whom = (
+        f"{shlex.quote(person.issuer)} {shlex.quote(person.subject)}" if person.issuer else "ISSUER SUBJECT"
+    )
+    app.ui.note(f"what lets this person enrol again: credx broker invite {clean(whom, LINE)}")
 
 
 @users.command()
@@ -190,12 +195,14 @@ def deny(app: App, policy_file: Path | None, names: tuple[str, ...], who: str) -
     app.out(json.dumps(deny_policy(user_hash, now=now), indent=2) + "\n")
     app.ui.note(f"kills sessions of *-{user_hash} that began before {timestamp(ends_at(now))}:")
     app.ui.note("by then no token that the broker minted until now opens another one")
+    app.ui.note(
+        "once AWS has spread it print and attach it once more: a session may have begun anew until then"
+    )
     for arn in arns:
         role = arn.rpartition("/")[2]
         app.ui.note(f"account {arn.split(':')[4]}: aws iam put-role-policy --role-name {role}"
                     f" --policy-name {policy_name(user_hash)} --policy-document file://FILE")  # fmt: skip
     if not arns:
-    app.ui.note("once AWS has spread it print and attach it once more: a session may have begun anew until then")
         app.ui.note("attach it to every role that credx serves (--policy FILE lists them), or as an SCP")
 
 
