@@ -71,7 +71,7 @@ def encode(value: Mapping[str, Any]) -> str:
 def decode(text: str) -> Mapping[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise StoreUnavailableError("the store holds a value that is no JSON") from exc
     if not isinstance(value, dict):
         raise StoreUnavailableError("the store holds a value of another shape")
