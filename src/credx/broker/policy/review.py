@@ -132,10 +132,13 @@ def _targets(role: Role) -> Iterator[tuple[Path, str]]:
 
 def _namesakes(role: Role) -> Iterator[tuple[Path, str]]:
     """What AWS holds a session to says less than what was asked for, once the client leaves out the session policy."""
-    for pattern in role.targets[:COMPARED] if held_by_tag(role) else ():
-        if "*" in pattern.removesuffix(re.split("[/:]", pattern)[-1]) and not FLAT_IDS.fullmatch(pattern):
-            text = f"{pattern}: the tag credx-target says the last part alone, and reaches all that end in it"
-            yield ("targets",), text
+    named = [p for p in role.targets if not FLAT_IDS.fullmatch(p)] if held_by_tag(role) else []
+    places = {pattern.removesuffix(re.split("[/:]", pattern)[-1]) for pattern in named}
+    if any("*" in place for place in places) or len(places) > len({_kind(pattern) for pattern in named}):
+        text = (
+            "in several places: the tag credx-target says the last part alone, and reaches all that end in it"
+        )
+        yield ("targets",), text
     if role.sts == BROKER:
         return
     some = list(role.scopes.values())[:COMPARED]
