@@ -200,7 +200,7 @@ def verify(app: App, data_dir: Path, jwks_file: Path | None, against: Path | Non
 def verify_export(app: App, file: Path, jwks_file: Path) -> None:
     """Verify what `credx broker audit export` wrote into FILE, without the store.
 
-    It cannot show that a chain or its end was left out: for that compare with the store, or with saved heads.
+    It cannot show that a chain, its end or what follows its first record was left out: for that compare with the store.
     """
     from credx.broker.audit.files import imported
     from credx.broker.audit.verify import verify_export as verify_records
