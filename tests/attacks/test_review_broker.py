@@ -14,15 +14,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.broker_world import NOW, POLICY, ROLES, SecurityKey, World, parse_policy, role
+from support.broker_world import ISSUER, NOW, POLICY, ROLES, SecurityKey, World, parse_policy, role
 from support.front import published
 from waitress.channel import HTTPChannel
 
+from credx.broker.administration import set_disabled
+from credx.broker.directory import Somebody
 from credx.broker.front import wsgi
 from credx.broker.front.door import MAX_AHEAD, Dispatcher
+from credx.broker.front.readiness import Readiness
 from credx.broker.front.wsgi import THREADS
+from credx.broker.handles import handle_hash
+from credx.broker.invitation import PARTITION
 from credx.broker.pace import BURST, PERSON_BURST, RATE, Pace
 from credx.broker.policy.arn import matches
+from credx.broker.stores import Key, Put
 from credx.errors import ConfigError, Refusal
 from credx.jose import RemoteKeys
 from credx.model import Secret
@@ -386,3 +392,35 @@ def test_a_request_behind_another_when_the_house_is_full_is_answered(
     sent = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\nGET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with open_door(world) as connect, contextlib.closing(connect()) as connection:
         assert len(statuses(connection, sent)) == 2
+
+
+# -- one item that is not ours must not keep an administrator from shutting anybody out
+
+
+def test_an_invitation_of_no_known_shape_keeps_nobody_in(world: World) -> None:
+    world.add_key()
+    mine = world.invite()
+    world.store.apply([Put(key=Key(PARTITION, "f" * 64), value={"x": 1}, expected=0)], now=NOW)
+    who = Somebody(world.user_key(), "alice", ISSUER, "alice")
+    set_disabled(world.store, world.audit, who, disabled=True, administrator="root", now=world.clock())
+    with pytest.raises(Refusal) as refused:
+        world.broker.roles(world.token(), HERE)
+    assert refused.value.detail == "user disabled"
+    assert world.store.get(Key(PARTITION, handle_hash(mine)), now=world.clock()) is None
+
+
+# -- readiness
+
+
+def test_readiness_goes_on_after_a_thread_that_could_not_be_started(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("credx.broker.front.readiness.PATIENCE", 0.5)
+    ready = Readiness(world.broker, itertools.count().__next__)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        assert "failed" in ready().values()
+    assert set(ready().values()) == {"ok"}

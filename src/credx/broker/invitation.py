@@ -90,8 +90,10 @@ def open_invitations(store: Store, *, now: float) -> Iterator[Invitation]:
 
 
 def invited(store: Store, issuer: str, subject: str, *, now: float) -> list[Item]:
-    """The open invitations of one person."""
-    return [item for item in walk(store, PARTITION, now=now) if _owner(item) == (issuer, subject)]
+    """The open invitations of one person; one that cannot be read opens nothing, and must not keep anybody in."""
+    person = (issuer, subject)
+    found = walk(store, PARTITION, now=now)
+    return [item for item in found if (item.value.get("issuer"), item.value.get("subject")) == person]
 
 
 def revoke_invitation(store: Store, audit: Audit, name: str, *, administrator: str, now: float) -> Invitation:

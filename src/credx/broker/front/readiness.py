@@ -40,7 +40,10 @@ class Readiness:
         # one asks, whoever comes meanwhile gets the last answer
         if self._clock() - self._since >= FRESH and self._asking.acquire(blocking=False):
             done = threading.Event()
-            threading.Thread(target=self._ask, args=(done,), daemon=True, name="readiness").start()
+            try:
+                threading.Thread(target=self._ask, args=(done,), daemon=True, name="readiness").start()
+            except RuntimeError:  # the system has no thread left; it may have one later
+                self._asking.release()
             if not done.wait(PATIENCE):
                 self._told({"store": FAILED})
         return self._checks
