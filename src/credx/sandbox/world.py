@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from credx import config
 from credx.broker.assemble import open_broker
@@ -28,9 +29,10 @@ from credx.sandbox.homes import Home
 from credx.sandbox.idp import Idp
 from credx.sandbox.plug import AuthenticatorApp, pocket, security_key_path
 from credx.sandbox.security_key import SoftwareKey
+from credx.ui import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from credx.broker.policy.rules import Policy
@@ -40,6 +42,15 @@ KEY_OWNERS: Final = ("alice",)  # the others have an authenticator app only
 KEY_NAME: Final = "sandbox key"
 APP_NAME: Final = "phone"
 ADMINISTRATOR: Final = "sandbox"
+
+_log = logging.getLogger("credx.sandbox.broker")
+
+
+def _tell(record: Mapping[str, Any]) -> None:
+    """What the broker refuses, for whoever watches the sandbox; the client hears less."""
+    if record.get("event") in {"refused", "failed"}:
+        words = (record.get(name) for name in ("user", "role", "error", "detail"))
+        _log.warning("broker %s %s", record["event"], clean(", ".join(str(word) for word in words if word)))
 
 
 class World:
@@ -137,7 +148,7 @@ class World:
         text = scenario.policy_text(broker=url, issuer=self.idp.issuer, client_id=self.idp.client_id)
         self.policy_file.write_text(text, encoding="utf-8")
         return open_broker(
-            self.policy_file, self.directory / "broker", sts_endpoint=self.aws.url, now=self._now
+            self.policy_file, self.directory / "broker", sts_endpoint=self.aws.url, now=self._now, copy=_tell
         )
 
     def _home(self, user: str) -> Home:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from fido2.client import DefaultClientDataCollector, Fido2Client
 from fido2.webauthn import PublicKeyCredentialRequestOptions
 
 from credx.protocol import Ask, Issued, StepUp, TokenRequest, TotpProof, WebAuthnProof
-from credx.sandbox.world import World
+from credx.sandbox.world import World, _tell
 from credx.sts import assume_role_with_web_identity
 
 if TYPE_CHECKING:
@@ -239,3 +240,11 @@ def test_stopping_leaves_nothing_behind(tmp_path: Path, world: World) -> None:
     ) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert left == []
+
+
+def test_what_the_broker_refuses_is_told_with_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "credx.sandbox.broker"):
+        _tell({"event": "granted", "user": "bob-1", "role": "dev"})
+        _tell({"event": "refused", "user": "bob-1", "role": "dev", "detail": "in none\x1b[31m"})
+    (record,) = caplog.records
+    assert record.getMessage() == "broker refused bob-1, dev, in none\ufffd[31m"
