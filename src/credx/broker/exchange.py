@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import threading
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # Of this broker at once: half of the front door's threads (``wsgi.THREADS``). While STS answers such a call it
 # fetches this broker's key set, so calls that held every thread would make each other fail.
 STS_CALLS: Final = 4
+STS_CALLS_PERSON: Final = 2  # of them: one person's parallel jobs must not keep everybody else out
 
 _AWS_CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -50,11 +52,12 @@ class StsCalls:
     """Bounds how many requests wait for STS."""
 
     def __init__(self) -> None:
-        self._free = threading.BoundedSemaphore(STS_CALLS)
+        self._lock = threading.Lock()
+        self._of: Counter[str] = Counter()  # user key -> calls
 
     @contextlib.contextmanager
-    def one(self, grant: Grant) -> Iterator[None]:
-        """Room for the call that ``grant`` needs, if it needs one. Taken before the proof is used up.
+    def one(self, grant: Grant, user_key: str) -> Iterator[None]:
+        """Room for the call that ``grant`` needs, if it needs one. Taken before a code is counted or a proof used up.
 
         Raises:
             Refusal: there is none; the same proof is good for another try.
@@ -62,14 +65,20 @@ class StsCalls:
         if grant.sts != BROKER:
             yield
             return
-        if not self._free.acquire(blocking=False):
+        with self._lock:
+            free = self._of.total() < STS_CALLS and self._of[user_key] < STS_CALLS_PERSON
+            if free:
+                self._of[user_key] += 1
+        if not free:
             raise Refusal(
                 "temporarily_unavailable", "the broker is busy: try again", "every STS call is taken"
             )
         try:
             yield
         finally:
-            self._free.release()
+            with self._lock:
+                self._of[user_key] -= 1
+                self._of += Counter()  # forgets who has none
 
 
 @dataclass(frozen=True, kw_only=True)

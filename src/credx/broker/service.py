@@ -109,10 +109,12 @@ class Broker:
         try:
             with self.admission.visit(request.subject_token, client, **_about(ask)) as visit:  # 1, 2
                 grant = self._decide(visit, ask)  # 3
+                if request.proof is not None or visit.person.workload:
+                    # before a code is counted: a busy broker must not lock it
+                    held.enter_context(self._sts_calls.one(grant, visit.user_key))
                 proven = self._prove(visit, grant, request)  # 4
                 if isinstance(proven, StepUp):
                     return proven
-                held.enter_context(self._sts_calls.one(grant))
                 issuance = self._commit(visit, ask, proven)  # 5
         except WrongProofError as wrong:
             return wrong.step_up
