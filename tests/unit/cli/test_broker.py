@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,6 +161,8 @@ def test_a_broker_that_nobody_asks_sees_its_policy_change(policy: Path, tmp_path
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert running.stderr is not None
+    late = threading.Timer(20, running.kill)  # a line that never comes ends with the process
+    late.start()
     try:
         assert "listens on" in running.stderr.readline()
         changed = policy.with_name("new.toml")
@@ -167,5 +170,6 @@ def test_a_broker_that_nobody_asks_sees_its_policy_change(policy: Path, tmp_path
         changed.replace(policy)
         assert json.loads(running.stderr.readline())["event"] == "policy_loaded"
     finally:
+        late.cancel()
         running.kill()
         running.communicate(timeout=15)

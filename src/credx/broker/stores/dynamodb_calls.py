@@ -66,8 +66,11 @@ def client(table: Table, *, ca_file: str | None = None) -> Any:
     """
     from botocore.config import Config  # noqa: PLC0415 -- not for a broker on SQLite
 
-    if not _NAME.fullmatch(table.name) or not REGION.fullmatch(table.region):
-        raise ConfigError("not the name of a table or of a region", hint="--table NAME --region eu-central-1")
+    for what, name, good in (("table", table.name, _NAME), ("region", table.region, REGION)):
+        if not good.fullmatch(name):
+            raise ConfigError(
+                f"{name[:80]!r} is no name of a {what}", hint="--table NAME --region eu-central-1"
+            )
     if table.endpoint is not None and not permitted_url(table.endpoint):
         raise ConfigError("the endpoint of DynamoDB must be https, or http on a loopback host")
     session = _session()

@@ -120,9 +120,8 @@ def show(
         if user:
             from credx.broker.directory import name_prefix
 
-            name_prefix(
-                user
-            )  # a name without its digits would find nothing, and look as if there were nothing
+            # a name without its digits would find nothing, and look as if there were nothing
+            name_prefix(user)
         newest_first = at.audit.read(
             app.edges.now(), newest_first=True, user=user, role=role, event=event, issuance=issuance,
             access_key_id=access_key, since=since, until=until,
