@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from support.memory_store import MemoryStore
 
 from credx.broker.audit import Audit, new_writer_id
 from credx.broker.signer import LocalSigner
 from credx.broker.stores import ConflictError, Item, Key, Put, StoreUnavailableError, Write
-from credx.broker.stores.memory import MemoryStore
 from credx.broker.stores.sqlite import SqliteStore
 
 NOW = 1_800_000_000.0

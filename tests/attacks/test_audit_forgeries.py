@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from support.memory_store import MemoryStore
 
 from credx.broker.audit import Audit, new_writer_id
 from credx.broker.audit.chain import Named, head_key, record_key
@@ -18,7 +19,6 @@ from credx.broker.audit.record import canonical, digest, mint_signed_part, signe
 from credx.broker.audit.verify import verify
 from credx.broker.signer import LocalSigner
 from credx.broker.stores import Delete, Key, Put
-from credx.broker.stores.memory import MemoryStore
 from credx.model import Secret
 from credx.strict import base64url, to_base64url
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from support.broker_world import World
+from support.memory_store import MemoryStore
 
 from credx.broker.front import door, wsgi
 from credx.broker.front.api import ROUTES
 from credx.broker.pace import Pace
-from credx.broker.stores.memory import MemoryStore
 from credx.broker.telemetry import REQUESTS
 
 if TYPE_CHECKING:

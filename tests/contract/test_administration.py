@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.broker_world import ISSUER, World
 from support.dynamo import Dynamo, set_credentials
+from support.memory_store import MemoryStore
 
 from credx.broker.administration import reset_factors, set_disabled, unlock
 from credx.broker.audit import Audit, new_writer_id
 from credx.broker.directory import everybody, find
 from credx.broker.invitation import open_invitations
-from credx.broker.stores.memory import MemoryStore
 from credx.broker.stores.sqlite import SqliteStore
 from credx.errors import Refusal
 from credx.protocol import Issued

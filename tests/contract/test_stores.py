@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from support.dynamo import Dynamo, set_credentials
+from support.memory_store import MemoryStore
 
 from credx.broker.stores import (
     Check,
@@ -29,7 +30,6 @@ from credx.broker.stores import (
     StoreUnavailableError,
     Write,
 )
-from credx.broker.stores.memory import MemoryStore
 from credx.broker.stores.rules import MAX_VALUE, MAX_WRITES
 from credx.broker.stores.sqlite import SqliteStore
 from credx.model import Secret

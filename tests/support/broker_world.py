@@ -21,6 +21,7 @@ from fido2.webauthn import (
     AuthenticatorData,
     CollectedClientData,
 )
+from support.memory_store import MemoryStore
 
 from credx.broker.audit import Audit, new_writer_id
 from credx.broker.front.api import Api, Request, Response
@@ -29,7 +30,6 @@ from credx.broker.policy.file import parse_policy
 from credx.broker.seal import Sealer
 from credx.broker.service import Broker
 from credx.broker.signer import LocalSigner
-from credx.broker.stores.memory import MemoryStore
 from credx.errors import UnavailableError
 from credx.jose import VerificationKey, sign_jwt
 from credx.model import AwsCredentials, Secret

@@ -6,7 +6,7 @@ Read ``service`` (the story) and ``policy`` (pure decisions) first.
 ``front/``   HTTP in, answers out: WSGI, limits at the door, routes, OpenAPI, readiness
 ``policy/``  the policy file as values, the decision, and what is told of both: review, explain, templates
 ``audit/``   the hash chains: written with what they record, read, verified
-``stores/``  one atomic write over items: SQLite, DynamoDB, memory
+``stores/``  one atomic write over items: SQLite, DynamoDB
 ============ =========================================================================================
 
 Beside them: ``admission`` (whose ID token), ``person``; ``second_factor`` with ``webauthn``, ``totp``,

@@ -39,7 +39,6 @@ ISSUED: Final = "Issued"
 STORE_ERRORS: Final = "StoreErrors"
 LOCKOUTS: Final = "Lockouts"  # a code of somebody whose codes are locked
 THROTTLED: Final = "Throttled"  # 429, and 503 because too many were waiting
-COUNTS: Final = (REFUSALS, ISSUED, STORE_ERRORS, LOCKOUTS, THROTTLED)
 
 _REQUEST: Final = {
     "Namespace": NAMESPACE,
@@ -78,7 +77,7 @@ def request_served(
     """The one line of a request, with its metrics.
 
     ``route``: a template, never the path that was sent. ``outcome``: ``ok``, or why not, in one word of ours.
-    ``size``: bytes of the answer's body. ``counts``: names out of ``COUNTS``.
+    ``size``: bytes of the answer's body. ``counts``: names of the above.
     """
     if not REQUESTS.isEnabledFor(logging.INFO):
         return

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.memory_store import MemoryStore
 
 from credx.broker import attempts
 from credx.broker.attempts import PERSON, Tally
 from credx.broker.stores import Key, Put, StoreUnavailableError
-from credx.broker.stores.memory import MemoryStore
 from credx.errors import Refusal
 
 WHO = "ab" * 32

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.memory_store import MemoryStore
 
 from credx.broker.directory import HEX, everybody, find, name_prefix, walk
 from credx.broker.stores import Key, Put
-from credx.broker.stores.memory import MemoryStore
 from credx.broker.stores.sqlite import SqliteStore
 from credx.broker.users import Profile, directory_key
 from credx.errors import UsageError

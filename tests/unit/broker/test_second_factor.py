@@ -12,10 +12,10 @@ import pyotp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.memory_store import MemoryStore
 
 from credx.broker import attempts, auth_session, totp
 from credx.broker.auth_session import Demand, binding
-from credx.broker.stores.memory import MemoryStore
 from credx.errors import Refusal
 from credx.model import Secret
 from credx.protocol import Ask, Issued, StepUp, TotpProof, WebAuthnProof

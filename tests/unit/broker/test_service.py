@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
+from support.memory_store import MemoryStore
 
 from credx.broker.administration import set_disabled
 from credx.broker.directory import Somebody
 from credx.broker.stores import ConflictError, StoreUnavailableError
-from credx.broker.stores.memory import MemoryStore
 from credx.broker.stores.sqlite import SqliteStore
 from credx.errors import AwsRefusedError, Refusal, UnavailableError
 from credx.model import Secret

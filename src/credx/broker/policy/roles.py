@@ -65,7 +65,9 @@ def read_roles(root: Table, *, groups: frozenset[str], workloads: bool) -> dict[
         # IAM knows no two names by case alone
         mode, other = modes.setdefault(role.arn.lower(), (role.sts, name))
         if mode != role.sts:
-            table.fault("sts", f"this ARN is under the other mode in the role {other}: then neither would hold")
+            table.fault(
+                "sts", f"this ARN is under the other mode in the role {other}: then neither would hold"
+            )
         return role
 
     named = root.named("roles")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from support.memory_store import MemoryStore
 
 from credx.broker.audit import MAX_HEADS, MAX_STEP_BACK, MAX_WRITES, Audit, new_writer_id
 from credx.broker.audit.record import EVENTS, LISTS, MAX_NAME, MAX_TEXT, NAMES, NUMBERS, TEXTS
@@ -25,7 +26,6 @@ from credx.broker.stores import (
     StoreUnavailableError,
     Write,
 )
-from credx.broker.stores.memory import MemoryStore
 from credx.model import Secret
 from credx.protocol import MAX_RESOURCES
 

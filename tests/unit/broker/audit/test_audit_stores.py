@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from support.memory_store import MemoryStore
 
 from credx.broker.audit import MAX_WRITES, Audit, new_writer_id
 from credx.broker.audit.chain import record_key
@@ -14,7 +15,6 @@ from credx.broker.audit.files import exported, imported
 from credx.broker.audit.verify import verify, verify_export
 from credx.broker.signer import LocalSigner
 from credx.broker.stores import ConflictError, Key, Put
-from credx.broker.stores.memory import MemoryStore
 from credx.broker.stores.sqlite import SqliteStore
 from tests.support.dynamo import Dynamo, set_credentials
 

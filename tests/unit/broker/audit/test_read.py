@@ -6,6 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
+from support.memory_store import MemoryStore
 
 from credx.broker.audit import Audit, new_writer_id
 from credx.broker.audit import chain as audit_chain
@@ -13,7 +14,6 @@ from credx.broker.audit.chain import first_since, head_key, record_key
 from credx.broker.issuance import new_issuance
 from credx.broker.signer import LocalSigner
 from credx.broker.stores import Delete, Item, Key, Put
-from credx.broker.stores.memory import MemoryStore
 
 NOW = 1_800_000_000
 SIGNER = LocalSigner(rsa.generate_private_key(65537, 2048))

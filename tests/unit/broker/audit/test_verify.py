@@ -6,6 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
+from support.memory_store import MemoryStore
 
 from credx.broker.audit import Audit, new_writer_id
 from credx.broker.audit.chain import Named, record_key
@@ -14,7 +15,6 @@ from credx.broker.audit.record import EVENTS, canonical, digest, link, mint_sign
 from credx.broker.audit.verify import REPORT_EVERY, Broken, Chain, verify, verify_export
 from credx.broker.signer import LocalSigner
 from credx.broker.stores import Item, Key
-from credx.broker.stores.memory import MemoryStore
 from credx.strict import base64url, to_base64url
 
 NOW = 1_800_000_000

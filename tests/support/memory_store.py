@@ -1,4 +1,4 @@
-"""A store that forgets with the process: for tests, and the reference that other backends are held against."""
+"""A store that forgets with the process: the reference that the backends are held against, and quick."""
 
 from __future__ import annotations
 
