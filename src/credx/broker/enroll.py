@@ -153,7 +153,8 @@ class Enrolment:
                 material=material,
             )
             writes += [consumed, factor.put(visit.user_key), *visit.profile.written(visit.person)]
-            detail = f"{pending.via} {pending.by}".strip()
+            # the name: of a key that is removed later nothing else is left; 16 digits as invitations are listed
+            detail = f"{pending.name!r}, {pending.via} {pending.by[:16]}".strip()
             self._audit.commit(writes, visit.about | {"event": "enrolled", "detail": detail}, now=visit.now)
             return factor.listing()
 

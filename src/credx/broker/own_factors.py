@@ -69,7 +69,8 @@ class OwnFactors:
                 ]
                 if factor.kind == "webauthn":
                     writes.append(Delete(key=credential_key(credential_hash(factor.material)), expected=None))
-                self._audit.commit(writes, visit.about | {"event": "removed"}, now=visit.now)
+                removed = {"event": "removed", "detail": repr(factor.name)}
+                self._audit.commit(writes, visit.about | removed, now=visit.now)
                 return None
         except WrongProofError as wrong:
             return wrong.step_up

@@ -56,7 +56,7 @@ def test_a_first_factor_takes_an_invitation(world: Any) -> None:
     invited, enrolled = world.records("invited")[0], world.records("enrolled")[0]
     assert (invited["subject"], invited["detail"]) == ("alice", "by root")
     assert enrolled["factor_kind"] == "webauthn"
-    assert enrolled["detail"].startswith("invitation ")
+    assert enrolled["detail"].startswith("'key', invitation ")
     assert [f["kind"] for f in world.broker.own_factors.listing(world.token(), HERE)] == ["webauthn"]
 
 

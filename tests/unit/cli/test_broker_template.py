@@ -44,7 +44,7 @@ def test_it_prints_everything_that_aws_must_be_told(bare: Bench, policy: Path) -
     [("trust", "trust_policy"), ("permissions", "permission_policy"), ("provider", "provider")],
 )
 def test_a_part_is_a_document_of_its_own(bare: Bench, policy: Path, part: str, key: str) -> None:
-    where = ("broker", "template", "--policy", str(policy), "--role", "prod-logs", "--format", "json")
+    where = ("broker", "template", "--policy", str(policy), "--role", "prod-logs")
     whole, one = bare.run(*where), bare.run(*where, "--part", part)
     assert json.loads(one.out) == json.loads(whole.out)[key]
 

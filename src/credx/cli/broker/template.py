@@ -23,9 +23,8 @@ PARTS: Final = ("all", "trust", "permissions", "provider")
 @policy_option
 @click.option("--role", "name", required=True, metavar="NAME", help="A role of the policy.")
 @click.option("--part", type=click.Choice(PARTS), default="all", show_default=True, help="Only this of it.")
-@click.option("--format", "form", type=click.Choice(("json",)), default="json", show_default=True)
 @click.pass_obj
-def template(app: App, policy_file: Path, name: str, part: str, form: str) -> None:  # noqa: ARG001 -- one form so far
+def template(app: App, policy_file: Path, name: str, part: str) -> None:
     """Print the trust policy, the permission policy and the rest that AWS must be told of a role."""
     from credx.broker.policy.file import load_policy
     from credx.broker.policy.role_template import role_template
