@@ -129,7 +129,7 @@ def test_a_read_only_store_is_unavailable(path: Path) -> None:
 def test_a_value_that_is_no_json_is_unavailable(path: Path) -> None:
     store = SqliteStore(path)
     store.apply([PUT], now=NOW)
-    for text in ("{", "[]", '{"a":' + "[" * 5000 + "]" * 5000 + "}"):
+    for text in ("{", "[]", '{"a":' + "[" * 100_000 + "]" * 100_000 + "}"):
         store._db.execute("UPDATE items SET value = ?", (text,))
         with pytest.raises(StoreUnavailableError):
             store.get(A, now=NOW)
