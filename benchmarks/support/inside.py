@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from credx.broker.assemble import open_broker
-from credx.broker.front.api import Api, Request
+from credx.broker.front.answers import Request
+from credx.broker.front.api import Api
 from credx.protocol import FACTORS_BEGIN_PATH, TOKEN_PATH
 from support.crowd import ROLE
 from support.load import FORM, JSON

@@ -36,6 +36,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is an IPv4 or IPv6 address literal, without brackets."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def origin(url: str) -> str:
     """``scheme://host[:port]`` of a permitted URL, without a port that is the scheme's own (RFC 6454 4).
 

@@ -19,7 +19,7 @@ from support.broker_world import World
 from support.memory_store import MemoryStore
 
 from credx.broker.front import door, wsgi
-from credx.broker.front.api import ROUTES
+from credx.broker.front.routes import ROUTES
 from credx.broker.pace import Pace
 from credx.broker.telemetry import REQUESTS
 

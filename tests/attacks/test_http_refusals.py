@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from credx.broker.front.api import ROUTES
+from credx.broker.front.routes import ROUTES
 from credx.protocol import MAX_BODY, Ask, TokenRequest
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 from support.broker_world import CI, IDP_KEY, ISSUER, MINT_KEY, NOW, POLICY, ROLES, SecurityKey, World
 
 from credx.broker.front import wsgi
-from credx.broker.front.api import ROUTES
+from credx.broker.front.routes import ROUTES
 from credx.broker.policy.source import PolicySource
 from credx.broker.signer import LocalSigner
 from credx.broker.users import Factor, load_factors

@@ -22,7 +22,7 @@ from support import mutants
 from support.broker_world import IDP_KEY, ISSUER, NOW, World
 from support.mutants import Good, mutant
 
-from credx.broker.front.api import Request
+from credx.broker.front.answers import Request
 from credx.jose import TokenError, TrustedIssuer, VerificationKey, verify_id_token
 from credx.model import Secret
 from credx.protocol import Ask, TokenRequest

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from support import statements as s
 from support.aws import put_role, register_provider
 
-from credx.broker.mint import ROLES, SOURCE_IDENTITY, TAGS, web_identity_token
+from credx.broker.mint import ROLES, SOURCE_IDENTITY, TAGS, audience, web_identity_token
 from credx.broker.person import Person
 from credx.broker.policy import decide
-from credx.broker.policy.role_template import audience, role_template
+from credx.broker.policy.role_template import role_template
 from credx.broker.policy.rules import BrokerSettings, Policy, Statement
 from credx.broker.signer import LocalSigner
 from credx.jose import sign_jwt

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, seed, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from support.broker_world import World
 
-from credx.broker.front.api import ROUTES
+from credx.broker.front.routes import ROUTES
 from credx.broker.front.wsgi import application
 from credx.broker.pace import Pace
 from credx.protocol import OPENAPI_PATH

@@ -24,7 +24,8 @@ from fido2.webauthn import (
 from support.memory_store import MemoryStore
 
 from credx.broker.audit import Audit, new_writer_id
-from credx.broker.front.api import Api, Request, Response
+from credx.broker.front.answers import Request, Response
+from credx.broker.front.api import Api
 from credx.broker.invitation import create_invitation
 from credx.broker.policy.file import parse_policy
 from credx.broker.seal import Sealer

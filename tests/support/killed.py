@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from support import broker_world
 from support.broker_world import World
 
-from credx.broker.front.api import Request
+from credx.broker.front.answers import Request
 from credx.broker.stores.sqlite import SqliteStore
 from credx.protocol import TOKEN_PATH
 

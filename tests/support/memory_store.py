@@ -14,7 +14,6 @@ from credx.broker.stores.rules import (
     decode,
     encode,
     expired,
-    holds,
 )
 
 if TYPE_CHECKING:
@@ -86,3 +85,10 @@ class MemoryStore:
 
 def _item(key: Key, row: _Row) -> Item:
     return Item(key=key, value=decode(row.value), version=row.version, expires_at=row.expires_at)
+
+
+def holds(write: Write, version: int, expires_at: int | None, *, now: float) -> bool:
+    """Whether a write may go on, given the stored version (0: no item). An expired item is absent."""
+    if write.expected is None:
+        return True
+    return write.expected == (0 if expired(expires_at, now) else version)

@@ -29,6 +29,8 @@ LONGEST_REST: Final = 3600
 MOST: Final = 100  # NIST SP 800-63B-4 3.2.2; an administrator has to unlock after that
 TRIES: Final = 20  # of one count against others; at most FREE of them can win
 
+LOCKED: Final = "locked"  # how the private cause of a refusal begins while codes rest
+
 PERSON: Final = "person"  # no factor's id: those are hex
 
 
@@ -138,7 +140,7 @@ def _awake(tallies: Tallies, factor_ids: Sequence[str], now: float) -> list[str]
 
 
 def _locked(tally: Tally, now: float) -> Refusal:
-    rest, detail = tally.rest(now), f"locked, {tally.failures} wrong codes"
+    rest, detail = tally.rest(now), f"{LOCKED}, {tally.failures} wrong codes"
     if rest == float("inf"):
         public = "codes are locked after too many wrong ones: ask an administrator"
     else:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from credx.broker.person import Person
+    from credx.broker.policy.rules import Role
     from credx.jose import Signer
     from credx.model import Grant, Secret
 
@@ -75,7 +76,7 @@ def web_identity_token(
     claims: dict[str, Any] = {
         "iss": issuer,
         "sub": _subject(grant, person),
-        "aud": f"credx:{grant.partition}:{grant.account}",
+        "aud": audience(grant),
         "iat": issued_at,
         "exp": issued_at + TOKEN_LIFE,
         "jti": jti,
@@ -96,6 +97,11 @@ def web_identity_token(
     if len(token.reveal()) > TOKEN_RANGE[1]:
         raise ValueError("the token is longer than STS reads")
     return token
+
+
+def audience(where: Grant | Role) -> str:
+    """A client id of the IAM OIDC provider: a token for one account is worthless in another (design, step 6)."""
+    return f"credx:{where.partition}:{where.account}"
 
 
 def session_name(person: Person, issuance: str) -> str:

@@ -104,6 +104,11 @@ def user_key_of(issuer: str, subject: str) -> str:
     for name, text in (("issuer", issuer), ("subject", subject)):
         if not text.isprintable() or not text:
             raise ValueError(f"the {name} is empty or not printable throughout")
+    return hash_of(issuer, subject)
+
+
+def hash_of(issuer: str, subject: str) -> str:
+    """``user_key_of`` of what is no person's name perhaps, as a record of a refusal may hold it."""
     return hashlib.sha256(f"{issuer}\0{subject}".encode()).hexdigest()
 
 

@@ -12,7 +12,8 @@ from support.broker_world import Clock, Keys, World
 from support.dynamo import Dynamo, set_credentials
 
 from credx.broker.assemble import open_broker, open_office
-from credx.broker.front.api import Api, Request
+from credx.broker.front.answers import Request
+from credx.broker.front.api import Api
 from credx.broker.stores.dynamodb import DynamoStore
 from credx.errors import ConfigError
 from credx.protocol import Issued

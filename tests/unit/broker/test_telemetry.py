@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from credx.broker import telemetry
-from credx.broker.front.api import ROUTES
+from credx.broker.front.routes import ROUTES
 from credx.broker.stores import StoreUnavailableError
 from credx.model import Secret
 from credx.protocol import ERROR_STATUS, Ask, TokenRequest

@@ -6,7 +6,6 @@ leaves out whole chains, finds its place in a long one by halving, and merges wh
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import itertools
 import re
@@ -25,6 +24,7 @@ from credx.broker.audit.chain import (
 )
 from credx.broker.audit.record import STARTED
 from credx.broker.issuance import SHORT, begun_at
+from credx.broker.person import USER_HASH, hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # later (``audit.MAX_STEP_BACK``), and its outcome comes when STS has answered or been given up.
 BEFORE: Final = 60  # seconds
 AFTER: Final = 20 * 60
-_SHOWN = re.compile(r".+-([0-9a-f]{16})")  # see ``person.shown_name``
+_SHOWN = re.compile(rf".+-([0-9a-f]{{{USER_HASH}}})")  # see ``person.shown_name``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,19 +90,15 @@ class Wanted:
         key = record.get("user_key")
         issuer, subject = record.get("issuer"), record.get("subject")
         if key is None and isinstance(issuer, str) and isinstance(subject, str):
-            key = _user_key(issuer, subject)  # of somebody who was invited and has not come yet
+            key = hash_of(issuer, subject)  # of somebody who was invited and has not come yet
         names = {self.user}
         if self.user is not None and "|" in self.user:
-            names.add(_user_key(*self.user.split("|", 1)))
+            names.add(hash_of(*self.user.split("|", 1)))
         # the readable part of a shown name is a claim of its day, and people may have a hand in it
         shown = _SHOWN.fullmatch(self.user or "")
         if shown and isinstance(key, str) and key.startswith(shown[1]):
             return True
         return record.get("user") in names or key in names
-
-
-def _user_key(issuer: str, subject: str) -> str:
-    return hashlib.sha256(f"{issuer}\0{subject}".encode()).hexdigest()
 
 
 def read(store: Store, wanted: Wanted, now: float, *, newest_first: bool = False) -> Iterator[Record]:

@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from credx.broker import telemetry
+from credx.broker.attempts import LOCKED
 from credx.broker.front import answers
-from credx.broker.front.answers import Request, Response
 from credx.broker.front.readiness import Readiness
 from credx.broker.front.routes import ROUTES, Behind, NoTokenError
 from credx.broker.pace import neighbourhood
@@ -23,13 +23,11 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Mapping
 
+    from credx.broker.front.answers import Request, Response
     from credx.broker.front.routes import Route
     from credx.broker.service import Broker
 
-__all__ = ["ROUTES", "Api", "Request", "Response"]
-
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
-_LOCKED: Final = "locked"  # how ``totp`` begins the private cause of a refusal while codes are locked
 
 
 class Api:
@@ -130,7 +128,7 @@ def _counts(refusal: Refusal) -> tuple[str, ...]:
     counts = [telemetry.REFUSALS]
     if isinstance(refusal.__cause__, StoreUnavailableError):
         counts.append(telemetry.STORE_ERRORS)
-    if refusal.detail.startswith(_LOCKED):
+    if refusal.detail.startswith(LOCKED):
         counts.append(telemetry.LOCKOUTS)
     if refusal.code == "slow_down":
         counts.append(telemetry.THROTTLED)

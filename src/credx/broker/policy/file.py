@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import ipaddress
 import os
 import stat
 from pathlib import Path
@@ -21,7 +20,7 @@ from credx.broker.policy.roles import HOUR, read_roles
 from credx.broker.policy.rules import BrokerSettings, Group, IssuerRule, Policy, Workload
 from credx.errors import ConfigError
 from credx.jose import ALGORITHMS, TrustedIssuer
-from credx.urls import permitted_url
+from credx.urls import is_address, permitted_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -132,17 +131,9 @@ def _broker(table: Table) -> BrokerSettings:
     rp_id = settings.rp_id
     if host != rp_id and not host.endswith(f".{rp_id}"):
         table.fault("rp_id", f"must be the host of the URL or a domain above it, {host} is neither")
-    elif _is_address(rp_id) or ("." not in rp_id and rp_id != "localhost"):
+    elif is_address(rp_id) or ("." not in rp_id and rp_id != "localhost"):
         table.fault("rp_id", "must be a domain name: a security key answers to nothing else (WebAuthn 5.1.3)")
     return settings
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _issuers(root: Table, providers: Sequence[Table], broker: BrokerSettings | None) -> dict[str, IssuerRule]:

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from credx.broker.mint import audience
 from credx.broker.policy.role_permissions import (
     CHECK_HINT,
     MAX_MANAGED_POLICY,
@@ -117,10 +118,6 @@ def tag_keys(role: Role) -> list[str]:
     target = [] if role.target == NOT_NEEDED else ["credx-target"]
     scopes = sorted({key for scope in role.scopes.values() for key in scope.tags})
     return ["credx-role", "credx-factor", "credx-issuance", *target, *scopes]
-
-
-def audience(role: Role) -> str:
-    return f"credx:{role.partition}:{role.account}"
 
 
 def max_session_duration(role: Role) -> int:

@@ -50,7 +50,7 @@ KEYS: Final = {
     ],
 }
 
-# rules.expired and rules.holds as conditions; expires_at is whole, so now may be cut
+# what Store expects of a write, as conditions; expires_at is whole, so now may be cut
 _LIVE: Final = "(attribute_not_exists(#expires) OR #expires > :now)"
 _NEW: Final = "attribute_not_exists(#partition) OR #expires <= :now"
 _SAME: Final = f"#version = :version AND {_LIVE}"

@@ -49,13 +49,6 @@ def check_prefix(partition: str, prefix: str) -> None:
         raise ValueError("a key outside printable ASCII, empty or too long")
 
 
-def holds(write: Write, version: int, expires_at: int | None, *, now: float) -> bool:
-    """Whether a write may go on, given the stored version (0: no item). An expired item is absent."""
-    if write.expected is None:
-        return True
-    return write.expected == (0 if expired(expires_at, now) else version)
-
-
 def expired(expires_at: int | None, now: float) -> bool:
     return expires_at is not None and expires_at <= now
 

@@ -46,7 +46,7 @@ _GET = f"{_SELECT} WHERE {_HERE} AND {_LIVE}"
 _QUERY = f"{_SELECT} WHERE partition = ? AND sort >= ? AND sort < ? AND {_LIVE} ORDER BY sort LIMIT ?"
 
 # One statement for each kind of write and of expectation: it reaches one row if the expectation holds (as
-# rules.holds has it), or none.
+# Store has it), or none.
 _INSERT = "INSERT INTO items (partition, sort, value, version, expires_at) VALUES (?, ?, ?, ?, ?)"
 _PUT = f"{_INSERT} ON CONFLICT DO UPDATE SET {_SET}"
 _PUT_NEW = f"{_PUT} WHERE NOT {_LIVE}"

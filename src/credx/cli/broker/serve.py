@@ -14,6 +14,7 @@ from credx.cli.longrun import at_hangup, ended_by_signals, every_second, log_to_
 from credx.cli.options import needs
 from credx.errors import UsageError
 from credx.ui import clean
+from credx.urls import is_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +76,7 @@ def serve(
     broker, as a terminal that is closed does.
     """
     host, port = _address(listen)
-    if trusted_proxy is not None and not _is_address(trusted_proxy):  # "*" would believe everybody
+    if trusted_proxy is not None and not is_address(trusted_proxy):  # "*" would believe everybody
         raise UsageError(f"{clean(trusted_proxy)!r} is no IP address", hint="--trusted-proxy 127.0.0.1")
     with needs("broker"):
         from credx.broker import telemetry
@@ -120,13 +121,6 @@ def _address(listen: str) -> tuple[str, int]:
     if match is None or not 0 <= int(match[3]) <= 65535:
         raise UsageError(f"{clean(listen)!r} is not HOST:PORT", hint=f"--listen {DEFAULT_LISTEN}")
     return match[1] or match[2], int(match[3])
-
-
-def _is_address(text: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(text))
-    except ValueError:
-        return False
 
 
 def _loopback(host: str) -> bool:

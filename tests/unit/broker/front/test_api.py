@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credx.broker.front.api import ROUTES, Request
+from credx.broker.front.answers import Request
+from credx.broker.front.routes import ROUTES
 from credx.broker.stores import StoreUnavailableError
 from credx.model import Secret
 from credx.protocol import ERROR_STATUS, GRANT_TYPE, ID_TOKEN_TYPE, Ask, StepUp, TokenRequest, WebAuthnProof

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import jsonschema_rs
 import pytest
 
-from credx.broker.front.api import ROUTES
 from credx.broker.front.openapi import OPERATIONS, document
+from credx.broker.front.routes import ROUTES
 from credx.protocol import ERROR_STATUS, Ask, TokenRequest
 
 if TYPE_CHECKING:
